@@ -1,0 +1,94 @@
+//! Errors of talking to Consul, classed by what to do about them.
+
+use std::time::Duration;
+
+/// Why a call to Consul did not do what it should. No variant ever holds a token.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum ConsulError {
+    /// The agent could not be reached, or the connection broke: a write may or may not have happened.
+    #[error("Consul cannot be reached at {address}: {reason}")]
+    Unreachable {
+        /// The address from the configuration.
+        address: String,
+        /// The innermost causes, without URL or token.
+        reason: String,
+    },
+    /// No answer within the time-out: a write may or may not have happened.
+    #[error("Consul did not answer {call} within {after:?}")]
+    TimedOut {
+        /// Which call (`PUT /v1/agent/service/register`).
+        call: &'static str,
+        /// The time-out.
+        after: Duration,
+    },
+    /// The cluster is unwell (no leader, 5xx) or asks to slow down (429).
+    #[error("Consul is unwell ({status} to {call}): {message}")]
+    Unwell {
+        /// HTTP status.
+        status: u16,
+        /// Which call.
+        call: &'static str,
+        /// Consul's own words, bounded.
+        message: String,
+    },
+    /// The token does not allow it, or is not known (403, or a refusal inside another status).
+    #[error("Consul refuses {call}: {message}")]
+    Forbidden {
+        /// Which call.
+        call: &'static str,
+        /// Consul's own words, bounded.
+        message: String,
+    },
+    /// What the call speaks about does not exist (404, `Unknown service`, `Unknown check`, no TTL check).
+    #[error("Consul does not know it ({call}): {message}")]
+    NotFound {
+        /// Which call.
+        call: &'static str,
+        /// Consul's own words, bounded.
+        message: String,
+    },
+    /// Consul will never accept this item as it is (400, or a validation error in a 500).
+    #[error("Consul does not accept it ({call}): {message}")]
+    Invalid {
+        /// Which call.
+        call: &'static str,
+        /// Consul's own words, bounded.
+        message: String,
+    },
+    /// Consul answered something that cannot be read.
+    #[error("Consul's answer to {call} cannot be read: {reason}")]
+    Unreadable {
+        /// Which call.
+        call: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// What to do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Consul or the way to it is at fault: try again soon, with back-off; everything else will fail likewise.
+    Transient,
+    /// Rights are missing: tell, and try again rarely (30 s and more), since rights change from outside.
+    Denied,
+    /// Our picture of Consul is old: read it again.
+    Gone,
+    /// This one item is at fault: tell, leave it until it changes; others are not affected.
+    Rejected,
+}
+
+impl ConsulError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Unwell { .. } | Self::Unreadable { .. } => {
+                Class::Transient
+            }
+            Self::Forbidden { .. } => Class::Denied,
+            Self::NotFound { .. } => Class::Gone,
+            Self::Invalid { .. } => Class::Rejected,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Our own snapshot of a container: what Remora needs of Docker's inspect document, and nothing else.
+//!
+//! No secret fits in here: of the container's environment only `SERVICE_*` keys are kept, of its labels only those that
+//! some rule reads (see [`Lens`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use crate::template::Template;
+
+/// The full id of a container (64 hexadecimal digits), as the engine gives it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerId(Box<str>);
+
+impl ContainerId {
+    /// Takes the id as the engine spelled it.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into().into_boxed_str())
+    }
+
+    /// The whole id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first twelve digits, as `docker ps` shows them.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+impl fmt::Debug for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+/// What to keep of an inspect document besides the fixed fields.
+#[derive(Debug, Clone, Default)]
+pub struct Lens {
+    /// Exact label keys that some setting reads (`REMORA_USE_IP_FROM_LABEL`, label filters). Labels that begin with one
+    /// of [`Lens::LABEL_PREFIXES`] are always kept.
+    pub labels: BTreeSet<String>,
+    /// The operator's tags (`REMORA_TAGS`, registrator's `-tags`) when they are a template: rendered from the whole
+    /// document while it is at hand, because the document itself is not kept.
+    pub tags: Option<Template>,
+}
+
+impl Lens {
+    /// Labels that Remora itself reads.
+    pub const LABEL_PREFIXES: [&'static str; 4] = ["SERVICE_", "remora.", "com.docker.", "autoheal"];
+
+    /// Whether a label is kept.
+    #[must_use]
+    pub fn keeps(&self, label: &str) -> bool {
+        Self::LABEL_PREFIXES.iter().any(|prefix| label.starts_with(prefix)) || self.labels.contains(label)
+    }
+}
+
+/// A transport protocol of a published or exposed port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// The default; has no suffix in a service id.
+    Tcp,
+    /// Suffix `:udp`, tag `udp`.
+    Udp,
+    /// Suffix `:sctp`, tag `sctp`.
+    Sctp,
+}
+
+impl Protocol {
+    /// Docker's spelling, also the one of our id suffixes and key parts.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+/// A port inside the container: `80/tcp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port {
+    /// 1..=65535.
+    pub number: u16,
+    /// tcp, udp or sctp.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, self.protocol.as_str())
+    }
+}
+
+/// One host address and port that the engine forwards to a container port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Binding {
+    /// The address asked for; `0.0.0.0` and `::` mean every address of the host. An empty `HostIp` reads as `0.0.0.0`.
+    pub host_ip: IpAddr,
+    /// 1..=65535.
+    pub host_port: u16,
+}
+
+/// Where a container's network stack comes from (`HostConfig.NetworkMode`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// `bridge`, `default` or empty: the engine's default bridge.
+    Bridge,
+    /// `host`: the node's own stack; nothing is forwarded, ports are what the process binds.
+    Host,
+    /// `none`: loopback only.
+    None,
+    /// `container:<id or name>`: shares the stack of another container.
+    Container(String),
+    /// A user-defined network, by name.
+    Named(String),
+}
+
+/// The container's place in one network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its IPv4 address there, when it has one at the moment.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its global IPv6 address there.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+/// Docker's word for what a container is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Made, never started (or its start failed).
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its process is frozen.
+    Paused,
+    /// It ended and the restart policy will start it again.
+    Restarting,
+    /// It is being removed.
+    Removing,
+    /// It ended.
+    Exited,
+    /// Its removal failed half-way.
+    Dead,
+    /// A word that this version does not know; never read as "gone".
+    Unknown(String),
+}
+
+/// What the container's own HEALTHCHECK says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// The verdict.
+    pub status: HealthStatus,
+    /// Failed probes in a row.
+    pub failing_streak: u32,
+    /// Exit code of the last probe, when there was one.
+    pub exit_code: Option<i64>,
+    /// Output of the last probe: at most [`Health::OUTPUT_LIMIT`] bytes of its end, control characters removed.
+    pub output: String,
+}
+
+impl Health {
+    /// Bytes kept of a probe's output. Consul cuts at 4,096 and then keeps the beginning; the end is where the error is.
+    pub const OUTPUT_LIMIT: usize = 1024;
+}
+
+/// Docker's verdict about a container with a HEALTHCHECK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthStatus {
+    /// Within its start period, or no probe finished yet.
+    Starting,
+    /// The last probe passed.
+    Healthy,
+    /// As many probes in a row failed as its `retries` allow.
+    Unhealthy,
+    /// A word that this version does not know.
+    Unknown,
+}
+
+/// A Unix signal number that ends a process, as Docker's `StopSignal` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal(pub u8);
+
+/// What Remora knows of one container: a value, taken from one inspect document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// The full id.
+    pub id: ContainerId,
+    /// The name without its leading slash.
+    pub name: String,
+    /// The image as it was asked for (`Config.Image`): `repo/app:1.2`, `repo/app@sha256:…`, or an image id.
+    pub image: String,
+    /// The image's id (`sha256:…`).
+    pub image_id: String,
+    /// When it was created, RFC 3339, as the engine wrote it.
+    pub created: String,
+    /// When it was last started, RFC 3339; the zero time if never.
+    pub started_at: String,
+    /// What it is doing.
+    pub state: State,
+    /// Exit code of its last end; 0 while it runs.
+    pub exit_code: i64,
+    /// Whether the kernel's out-of-memory killer ended it.
+    pub oom_killed: bool,
+    /// How often the engine's restart policy started it again.
+    pub restart_count: u64,
+    /// Its HEALTHCHECK's verdict; `None` without a HEALTHCHECK.
+    pub health: Option<Health>,
+    /// The labels that [`Lens::keeps`].
+    pub labels: BTreeMap<String, String>,
+    /// `SERVICE_*` keys of its environment. No other variable is ever kept.
+    pub service_env: BTreeMap<String, String>,
+    /// Where its network stack comes from.
+    pub network_mode: NetworkMode,
+    /// Its networks by name.
+    pub networks: BTreeMap<String, Endpoint>,
+    /// Ports that its image or its creator declared (`Config.ExposedPorts`).
+    pub exposed: BTreeSet<Port>,
+    /// Ports with their host bindings (`NetworkSettings.Ports`); an exposed port that is not published has none.
+    /// Empty while the container does not run.
+    pub bindings: BTreeMap<Port, Vec<Binding>>,
+    /// The signal that `docker stop` sends it; SIGTERM unless set.
+    pub stop_signal: Signal,
+    /// How long `docker stop` waits before SIGKILL; 10 s unless set.
+    pub stop_timeout: Duration,
+    /// The operator's tags rendered for this container ([`Lens::tags`]): the text, or why it could not be rendered.
+    pub rendered_tags: Option<Result<String, String>>,
+}
+
+impl Container {
+    /// A label, or else a `SERVICE_*` variable of that name. A label wins: that is registrator's order.
+    #[must_use]
+    pub fn key(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).or_else(|| self.service_env.get(name)).map(String::as_str)
+    }
+}
+
+/// A container as the observation sees it right now: the inspect facts, plus what only its recent history tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// The facts of its last inspect.
+    pub container: Container,
+    /// It was sent a signal that ends it and has not had its stop timeout yet: it must not receive new work.
+    pub draining: bool,
+    /// Its restart policy started it again after a run of less than ten seconds, less than ten seconds ago: it is not to
+    /// be trusted yet.
+    pub settling: bool,
+}

@@ -1,0 +1,27 @@
+//! Remora keeps the ports **and the health** of every Docker container true in an external Consul cluster.
+//!
+//! # Layout
+//!
+//! | Room | What lives there |
+//! |---|---|
+//! | [`config`] | environment and registrator's flags → [`config::Config`], all errors at once |
+//! | [`template`] | the part of Go's template language that registrator's `-tags` promises |
+//! | [`docker`] | the only room that speaks Docker's API: engine, observation, snapshot of a container |
+//! | [`consul`] | the only room that speaks Consul's API: client, model, registry |
+//! | [`registration`] | what a container means in Consul; pure |
+//! | [`reconcile`] | the difference between wanted and actual, and the worker that applies it |
+//! | [`telemetry`] | metrics, logs, the small HTTP server |
+//! | [`cli`] | the commands besides running |
+//! | [`agent`] | which tasks run, how they are supervised, the order of shutdown |
+//!
+//! `docs/architecture.md` tells the way that data takes through them and the five rules of the house.
+
+pub mod agent;
+pub mod cli;
+pub mod config;
+pub mod consul;
+pub mod docker;
+pub mod reconcile;
+pub mod registration;
+pub mod telemetry;
+pub mod template;

@@ -1,0 +1,81 @@
+//! What a container means in Consul. Pure: a container, its peers and the settings go in, services come out; no I/O, no
+//! clock, no globals. May know `docker::container`, `consul::model` and `config`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::Publish;
+use crate::consul::{Service, Status};
+use crate::docker::{Container, ContainerId, Sight};
+
+/// What the rules need to know besides the container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The node's name: first part of every id, value of `remora-node`.
+    pub node: String,
+    /// The engine's id, first twelve characters: value of `remora-engine`.
+    pub engine: String,
+    /// The operator's settings. `publish.address` has been filled in: it is the address to advertise.
+    pub publish: Publish,
+    /// TTL of the `docker` checks.
+    pub health_ttl: Option<std::time::Duration>,
+}
+
+/// What a container means in Consul.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registration {
+    /// What should be registered.
+    pub verdict: Verdict,
+    /// What the author of the labels should know: bad keys, values that were left out, skipped ports.
+    pub notes: Vec<Note>,
+}
+
+/// What should be registered for a container.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// These services, and no others.
+    Services(Vec<Planned>),
+    /// Nothing, and why: `not running (exited, code 0)`, `no published ports`.
+    Nothing(String),
+    /// Whatever is registered for it now stays, with this status of its `docker` check: it has no ports at the moment, but
+    /// it is expected back (restarting), or its failure is to stay visible.
+    Hold {
+        /// Critical, usually.
+        status: Status,
+        /// Why.
+        output: String,
+    },
+}
+
+/// One service with the reasons for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// What to register: sealed, with its docker check first.
+    pub service: Service,
+    /// Field → the label, variable or rule that produced it: `address` → `REMORA_ADDRESS`.
+    pub reasons: BTreeMap<&'static str, String>,
+}
+
+/// Something that the author of the labels, or the operator, should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The key or the port that it is about.
+    pub about: String,
+    /// What is wrong or worth knowing, and what is expected.
+    pub text: String,
+    /// Whether something was left out because of it.
+    pub warning: bool,
+}
+
+/// Finds a container by full id or by name: the owner of a shared network stack.
+pub trait Peers {
+    /// The container, if the observation knows it.
+    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>>;
+}
+
+/// The rules: what this container means in Consul.
+#[must_use]
+pub fn register(sight: &Sight, peers: &dyn Peers, settings: &Settings) -> Registration {
+    let _ = (peers, settings, &sight.container as &Container, None::<ContainerId>);
+    Registration { verdict: Verdict::Nothing(String::new()), notes: Vec::new() }
+}
