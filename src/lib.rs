@@ -12,11 +12,13 @@
 //! | [`reconcile`] | the difference between wanted and actual, and the worker that applies it |
 //! | [`telemetry`] | metrics, logs, the small HTTP server |
 //! | [`cli`] | the commands besides running |
+//! | [`backoff`] | how long to wait before the next attempt |
 //! | [`agent`] | which tasks run, how they are supervised, the order of shutdown |
 //!
 //! `docs/architecture.md` tells the way that data takes through them and the five rules of the house.
 
 pub mod agent;
+pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod consul;

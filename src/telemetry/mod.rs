@@ -1,1 +1,37 @@
-//! telemetry
+//! stub
+#![allow(missing_docs)]
+use std::time::Duration;
+use tokio::time::Instant;
+#[derive(Debug, Clone)]
+pub struct DockerView {
+    pub connected: bool,
+    pub version: String,
+    pub api: String,
+    pub containers: usize,
+    pub trouble: Option<String>,
+    pub last_tick: Instant,
+}
+#[derive(Debug, Clone)]
+pub struct Failing {
+    pub id: String,
+    pub reason: String,
+}
+#[derive(Debug, Clone)]
+pub struct ConsulView {
+    pub reachable: bool,
+    pub synced: bool,
+    pub services: usize,
+    pub pending: usize,
+    pub failing: Vec<Failing>,
+    pub trouble: Option<String>,
+    pub last_tick: Instant,
+}
+pub struct Metrics;
+impl Metrics {
+    pub fn event(&self, _: &str) {}
+    pub fn resync(&self, _: bool) {}
+    pub fn docker_connected(&self, _: bool) {}
+    pub fn stream_restart(&self) {}
+    pub fn containers(&self, _: usize) {}
+    pub fn lag(&self, _: Duration) {}
+}
