@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::client::{Call, Client};
 use super::error::ConsulError;
 use super::model::{Service, Snapshot, Status};
-use super::registry::{Registry, bounded_output};
+use super::registry::{Registry, bounded_output, is_addressable};
 use super::wire::{self, ServiceBody, UpdateBody, encode, go_duration};
 
 /// A sentinel that is not there cannot be waited for; so often is it asked for. Also the shortest time that a quiet
@@ -78,10 +78,7 @@ impl AgentRegistry {
         id: &str,
         body: Option<Vec<u8>>,
     ) -> Result<(), ConsulError> {
-        // These would name another path; no registration of ours is called so.
-        if matches!(id, "" | "." | "..") {
-            return Err(ConsulError::Invalid { call: name, message: format!("an id cannot be {id:?}") });
-        }
+        addressable(name, id)?;
         let [first, second, third, fourth] = path;
         self.client.call(Call::put(name, &[first, second, third, fourth, id], body)).await.map(drop)
     }
@@ -90,6 +87,7 @@ impl AgentRegistry {
     /// answer back until it is another one, or until `wait` is over.
     async fn hash(&self, id: &str, held: Option<(&str, Duration)>) -> Result<Option<String>, ConsulError> {
         let name = "GET /v1/agent/service/:id";
+        addressable(name, id)?;
         let path = ["v1", "agent", "service", id];
         let mut call = Call::get(name, &path);
         let wait = held.map(|(_, wait)| go_duration(wait)).unwrap_or_default();
@@ -160,6 +158,8 @@ impl Registry for AgentRegistry {
     // Without `replace-existing-checks`: it would cancel a maintenance mode that an operator has set.
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {
         let name = "PUT /v1/agent/service/register";
+        addressable(name, &service.id)?;
+        service.checks.iter().try_for_each(|check| addressable(name, &check.id))?;
         let body = encode(name, &ServiceBody::from(service))?;
         self.client.call(Call::put(name, &["v1", "agent", "service", "register"], Some(body))).await.map(drop)
     }
@@ -201,6 +201,14 @@ impl Registry for AgentRegistry {
             }
         }
     }
+}
+
+fn addressable(call: &'static str, id: &str) -> Result<(), ConsulError> {
+    if is_addressable(id) {
+        return Ok(());
+    }
+    let message = format!("the id {id:?} cannot be part of a path: between slashes it needs more than dots");
+    Err(ConsulError::Invalid { call, message })
 }
 
 /// What should not exist does not: done.

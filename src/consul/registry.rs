@@ -22,6 +22,13 @@ pub fn bounded_output(output: &str) -> &str {
     output.get(start..).unwrap_or_default()
 }
 
+/// Whether an id can be named in a path of Consul's API. Its server unescapes a path and then tidies it up, so an id whose
+/// parts between slashes are empty, `.` or `..` could be registered, but never be fed or deregistered again.
+#[must_use]
+pub fn is_addressable(id: &str) -> bool {
+    !id.split('/').any(|part| matches!(part, "" | "." | ".."))
+}
+
 /// What reconciling needs of Consul, and nothing else.
 ///
 /// Rights (ACL) each call needs in agent mode: `read` needs `service:read` and `node:read` (without `node:read` a list comes
@@ -34,7 +41,8 @@ pub trait Registry: Send + Sync + 'static {
     /// Makes this instance exist with exactly this definition. Checks that are registered already keep their status and
     /// output; checks that are not in the definition are left alone (see [`Registry::remove_check`]): one of them may be
     /// an operator's maintenance mode. A new check begins with its [`status`](super::Check::status) and without an output:
-    /// Consul takes none in a registration, and a second write only to have one is not worth its price.
+    /// Consul takes none in a registration, and a second write only to have one is not worth its price. A definition with
+    /// an id that is not [addressable](is_addressable) is [`ConsulError::Invalid`].
     fn register(&self, service: &Service) -> impl Future<Output = Result<(), ConsulError>> + Send;
 
     /// Makes this instance not exist. An instance that does not exist is a success.
