@@ -37,10 +37,12 @@ pub fn help_text() -> String {
     for group in Group::ALL {
         push(&mut text, format_args!("\n{} (environment):\n", group.title()));
         for setting in SETTINGS.iter().filter(|setting| setting.group == group) {
-            let mut meaning = setting.meaning.replace('`', "");
-            if !setting.default.is_empty() {
-                push(&mut meaning, format_args!(" [{}]", setting.default));
-            }
+            let meaning = match setting.default {
+                "" => format!("{} [{}]", setting.meaning, setting.values),
+                default => format!("{} [{}; default: {default}]", setting.meaning, setting.values),
+            };
+            // The quotes of the Markdown say nothing in a terminal.
+            let meaning = meaning.replace('`', "");
             entry(&mut text, setting.variable, &meaning);
         }
     }
