@@ -45,6 +45,10 @@ pub struct Book {
     written: HashSet<String>,
     own_key: String,
     read_once: bool,
+    /// Something was written that no read has shown yet.
+    ahead: bool,
+    /// Keys that are wanted and registered.
+    published: usize,
 }
 
 /// What a snapshot showed that we did not do.
@@ -116,6 +120,8 @@ impl Book {
             written: HashSet::new(),
             own_key,
             read_once: false,
+            ahead: false,
+            published: 0,
         }
     }
 
@@ -139,22 +145,28 @@ impl Book {
     /// A read of Consul ended with this.
     pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Drift {
         let mut drift = Drift::default();
+        self.ahead = false;
         let shown: HashMap<String, &ActualService> =
             snapshot.services.values().map(|service| (key(&service.id), service)).collect();
         self.note_agents(&shown, now);
         let mut changed = Vec::new();
         for (at, service) in &shown {
             self.items.seen(at);
-            if self.actual.get(at) != Some(*service) && !self.just_written(at) {
+            if self.actual.get(at) != Some(*service) {
+                if self.just_written(at) {
+                    continue;
+                }
                 drift.edited +=
                     usize::from(self.read_once && self.actual.contains_key(at) && self.wanted.contains_key(at));
                 self.set_actual(at, Some(ActualService::clone(service)));
                 changed.push(at.clone());
             }
         }
-        let lost: Vec<String> =
-            self.actual.keys().filter(|at| !shown.contains_key(*at) && !self.just_written(at)).cloned().collect();
+        let lost: Vec<String> = self.actual.keys().filter(|at| !shown.contains_key(*at)).cloned().collect();
         for at in lost {
+            if self.just_written(&at) {
+                continue;
+            }
             self.set_actual(&at, None);
             if self.wanted.contains_key(&at) {
                 drift.missing += 1;
@@ -195,9 +207,17 @@ impl Book {
         None
     }
 
+    /// Whether something was written that no read has shown yet: then even a read that is the same as the one before
+    /// has something to say.
+    #[must_use]
+    pub const fn is_ahead(&self) -> bool {
+        self.ahead
+    }
+
     /// A write succeeded. Returns when the event that led to it was heard.
     pub fn done(&mut self, at: &str, op: &Op) -> Option<Instant> {
         self.written.insert(at.to_owned());
+        self.ahead = true;
         self.beats.remove(at);
         let after = diff::after(op, self.actual.get(at));
         let registered = after.is_some();
@@ -267,7 +287,7 @@ impl Book {
     /// What is registered and wanted of containers.
     #[must_use]
     pub fn published(&self) -> usize {
-        self.wanted.keys().filter(|at| **at != self.own_key && self.actual.contains_key(*at)).count()
+        self.published.saturating_sub(usize::from(self.actual.contains_key(&self.own_key)))
     }
 
     /// Registrations that are not known to be as they should be.
@@ -387,7 +407,7 @@ impl Book {
         }
         let Some(wanted) = self.containers.held.get_mut(id).and_then(|held| held.keys.remove(at)) else { return };
         if self.wanted.get(&wanted).is_some_and(|service| container_of(service).as_ref() == Some(id)) {
-            self.wanted.remove(&wanted);
+            self.set_wanted(&wanted, None);
         }
         self.items.renew(&wanted, heard);
     }
@@ -406,14 +426,18 @@ impl Book {
         if self.containers.names.get(&held.sight.container.name) == Some(id) {
             self.containers.names.remove(&held.sight.container.name);
         }
-        self.containers.sharers.retain(|_, sharers| {
+        if let crate::docker::NetworkMode::Container(owner) = &held.sight.container.network_mode
+            && let Some(sharers) = self.containers.sharers.get_mut(owner)
+        {
             sharers.remove(id);
-            !sharers.is_empty()
-        });
+            if sharers.is_empty() {
+                self.containers.sharers.remove(owner);
+            }
+        }
         for (at, wanted) in held.keys {
             self.claims.remove(&at, id);
             if self.wanted.get(&wanted).is_some_and(|service| container_of(service).as_ref() == Some(id)) {
-                self.wanted.remove(&wanted);
+                self.set_wanted(&wanted, None);
             }
             self.items.renew(&wanted, heard);
             self.settle(&at, heard);
@@ -435,12 +459,12 @@ impl Book {
             let before = held.keys.insert(at.to_owned(), now.clone());
             if let Some(before) = before.filter(|before| *before != now) {
                 if self.wanted.get(&before).is_some_and(|service| container_of(service).as_ref() == Some(&container)) {
-                    self.wanted.remove(&before);
+                    self.set_wanted(&before, None);
                 }
                 self.items.renew(&before, heard);
             }
             if self.wanted.get(&now) != Some(&service) {
-                self.wanted.insert(now.clone(), service);
+                self.set_wanted(&now, Some(service));
                 self.items.renew(&now, heard);
             } else if heard.is_some() {
                 self.items.touch(&now, heard);
@@ -555,11 +579,29 @@ impl Book {
         }
     }
 
-    fn just_written(&self, at: &str) -> bool {
-        self.written.contains(at) || self.items.is_running(at)
+    /// Whether a snapshot says nothing about this key, because it may be older than our last write there.
+    fn just_written(&mut self, at: &str) -> bool {
+        let just_written = self.written.contains(at) || self.items.is_running(at);
+        self.ahead |= just_written;
+        just_written
+    }
+
+    fn set_wanted(&mut self, at: &str, service: Option<Arc<Service>>) {
+        let now = service.is_some();
+        let before = match service {
+            Some(service) => self.wanted.insert(at.to_owned(), service).is_some(),
+            None => self.wanted.remove(at).is_some(),
+        };
+        if self.actual.contains_key(at) {
+            self.published = self.published + usize::from(now) - usize::from(before);
+        }
     }
 
     fn set_actual(&mut self, at: &str, service: Option<ActualService>) {
+        if self.wanted.contains_key(at) {
+            let (now, before) = (service.is_some(), self.actual.contains_key(at));
+            self.published = self.published + usize::from(now) - usize::from(before);
+        }
         let container = |service: &ActualService| match own::owner(service, &self.settings) {
             Owner::Ours(container) | Owner::Namesake { container, .. } => container,
             Owner::Unmarked | Owner::Foreign => None,

@@ -55,6 +55,7 @@ pub struct Items {
     queue: VecDeque<String>,
     timers: BTreeSet<(Instant, String)>,
     running: usize,
+    failing: BTreeSet<String>,
 }
 
 /// A failure as the operator should see it.
@@ -123,6 +124,7 @@ impl Items {
     pub fn settled(&mut self, key: &str) -> Option<Instant> {
         let item = self.items.get_mut(key)?;
         item.failure = None;
+        self.failing.remove(key);
         item.backoff.reset();
         let heard = item.heard.take();
         if !item.registered && !item.queued {
@@ -139,6 +141,7 @@ impl Items {
         item.failure = None;
         item.registered = registered;
         let heard = item.heard.take();
+        self.failing.remove(key);
         // One write may lead to another (a registration, then its health).
         self.touch(key, None);
         heard
@@ -155,10 +158,11 @@ impl Items {
         };
         let new = item.failure.as_deref() != Some(reason);
         item.failure = Some(reason.to_owned());
+        let tell_again = item.backoff.worth_telling();
         item.not_before = Some(now + wait);
-        let tell = new || item.backoff.worth_telling();
+        self.failing.insert(key.to_owned());
         self.touch(key, None);
-        tell
+        new || tell_again
     }
 
     /// The way to Consul is interrupted: the write may or may not have happened; it is no fault of this registration.
@@ -186,6 +190,7 @@ impl Items {
             item.failure = Some(
                 "registered, but Consul does not show it: does the token have service:read and node:read?".to_owned(),
             );
+            self.failing.insert(key.to_owned());
         }
         self.touch(key, None);
     }
@@ -210,14 +215,8 @@ impl Items {
 
     /// What fails, at most `limit` of it.
     pub fn failures(&self, limit: usize) -> Vec<Failure> {
-        let mut failures: Vec<_> = self
-            .items
-            .iter()
-            .filter_map(|(key, item)| Some(Failure { key: key.clone(), reason: item.failure.clone()? }))
-            .collect();
-        failures.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        failures.truncate(limit);
-        failures
+        let reason = |key: &String| Some(Failure { key: key.clone(), reason: self.failure(key)?.to_owned() });
+        self.failing.iter().take(limit).filter_map(reason).collect()
     }
 
     /// Why this registration is not as it should be, if so.

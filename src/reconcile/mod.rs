@@ -13,3 +13,7 @@ pub mod claims;
 pub mod diff;
 pub mod items;
 pub mod own;
+pub mod worker;
+
+pub use book::Book;
+pub use worker::{Wiring, Worker};

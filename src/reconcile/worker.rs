@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::book::{Book, Told};
-use super::diff::Op;
+use super::diff::{self, Op};
 use crate::backoff::Backoff;
 use crate::config::OnExit;
 use crate::consul::{Class, ConsulError, Registry, Snapshot, Status};
@@ -56,13 +56,14 @@ pub struct Worker<R> {
     health_ttl: Option<Duration>,
     own_id: String,
     jobs: JoinSet<Job>,
+    /// The one blocking query; on its own, so that a goodbye does not have to wait for it.
+    watches: JoinSet<Result<bool, ConsulError>>,
     last: Option<Arc<Snapshot>>,
     link: Link,
     backoff: Backoff,
     reading: bool,
     read_again: bool,
     read_at: Instant,
-    watching: bool,
     watch_at: Instant,
     own_beat_at: Instant,
     beat_at: Option<Instant>,
@@ -85,7 +86,6 @@ enum Link {
 enum Job {
     Read(Result<Arc<Snapshot>, ConsulError>),
     Write(String, Op, Result<(), ConsulError>),
-    Watch(Result<bool, ConsulError>),
 }
 
 /// What a [`Worker`] is connected to.
@@ -117,6 +117,7 @@ impl<R: Registry> Worker<R> {
             health_ttl,
             own_id,
             jobs: JoinSet::new(),
+            watches: JoinSet::new(),
             last: None,
             link: Link::Up,
             // 5 s: the agent is on this node, and every second without it is a second of an untrue catalog.
@@ -124,7 +125,6 @@ impl<R: Registry> Worker<R> {
             reading: false,
             read_again: false,
             read_at: now,
-            watching: false,
             watch_at: now,
             own_beat_at: now + OWN_BEAT,
             beat_at: health_ttl.map(|ttl| now + ttl / 3),
@@ -151,6 +151,11 @@ impl<R: Registry> Worker<R> {
                 },
                 Some(job) = self.jobs.join_next(), if !self.jobs.is_empty() => match job {
                     Ok(job) => self.finished(job),
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_cancelled) => {}
+                },
+                Some(watch) = self.watches.join_next(), if !self.watches.is_empty() => match watch {
+                    Ok(result) => self.watched(&result),
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_cancelled) => {}
                 },
@@ -196,10 +201,9 @@ impl<R: Registry> Worker<R> {
         if self.link != Link::Up {
             return;
         }
-        if !self.watching && self.watch_at <= now && self.book.read_once() {
-            self.watching = true;
+        if self.watches.is_empty() && self.watch_at <= now && self.book.read_once() {
             let (registry, own_id) = (Arc::clone(&self.registry), self.own_id.clone());
-            self.jobs.spawn(async move { Job::Watch(registry.changed(&own_id, WATCH).await) });
+            self.watches.spawn(async move { registry.changed(&own_id, WATCH).await });
         }
         while self.book.running() < WRITES
             && let Some((key, op)) = self.book.next(now)
@@ -218,9 +222,14 @@ impl<R: Registry> Worker<R> {
             Link::Up => self.read_at,
             Link::Down { retry_at } => retry_at.max(now + Duration::from_millis(10)),
         };
-        let watch = (!self.watching && self.link == Link::Up).then_some(self.watch_at.max(now + Duration::from_millis(10)));
+        let watch = (self.watches.is_empty() && self.link == Link::Up)
+            .then_some(self.watch_at.max(now + Duration::from_millis(10)));
         let item = self.book.next_due().filter(|_| self.link == Link::Up && self.book.running() < WRITES);
-        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at].into_iter().flatten().min().unwrap_or(now + POLL)
+        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now + POLL)
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -244,24 +253,20 @@ impl<R: Registry> Worker<R> {
                 self.reading = false;
                 self.lost(&error, now);
             }
-            Job::Watch(result) => {
-                self.watching = false;
-                match result {
-                    Ok(true) => {
-                        self.read_again = true;
-                        // A registration that somebody fights over must not turn this into a hot loop.
-                        self.watch_at = now + Duration::from_millis(200);
-                    }
-                    Ok(false) => self.watch_at = now,
-                    // The read decides whether Consul is away; the watch only made it look.
-                    Err(_) => {
-                        self.read_again = true;
-                        self.watch_at = now + Duration::from_secs(1);
-                    }
-                }
-            }
             Job::Write(key, op, result) => self.written(&key, &op, result, now),
         }
+    }
+
+    fn watched(&mut self, result: &Result<bool, ConsulError>) {
+        let wait = match result {
+            Ok(false) => Duration::ZERO,
+            // A registration that somebody fights over must not turn this into a hot loop.
+            Ok(true) => Duration::from_millis(200),
+            // The read decides whether Consul is away; the watch only made it look.
+            Err(_) => Duration::from_secs(1),
+        };
+        self.read_again |= !matches!(result, Ok(false));
+        self.watch_at = Instant::now() + wait;
     }
 
     fn read(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
@@ -274,14 +279,21 @@ impl<R: Registry> Worker<R> {
         self.link = Link::Up;
         self.backoff.reset();
         let same = self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &snapshot));
-        if same && self.unchanged_since_last {
+        if same && !self.book.is_ahead() {
             return;
         }
         let drift = self.book.read(&snapshot, now, fastrand::f64);
         self.last = Some(snapshot);
         if drift.missing + drift.edited > 0 {
             self.metrics.drift(drift.missing, drift.edited);
-            tracing::warn!(event = "drift", missing = drift.missing, edited = drift.edited, "Consul lost {} of our registrations and has {} that somebody edited; repairing", drift.missing, drift.edited);
+            tracing::warn!(
+                event = "drift",
+                missing = drift.missing,
+                edited = drift.edited,
+                "Consul lost {} of our registrations and has {} that somebody edited; repairing",
+                drift.missing,
+                drift.edited
+            );
         }
     }
 
@@ -347,7 +359,8 @@ impl<R: Registry> Worker<R> {
             .map(|failure| Failing { id: failure.key, reason: failure.reason })
             .collect();
         let reachable = self.link == Link::Up && self.book.read_once();
-        let synced = self.view.borrow().synced || (self.complete && reachable && self.book.running() == 0 && pending <= failing.len());
+        let synced = self.view.borrow().synced
+            || (self.complete && reachable && self.book.running() == 0 && pending <= failing.len());
         self.metrics.registrations(services, pending, failing.len());
         self.view.send_if_modified(|view| {
             view.last_tick = now;
@@ -373,7 +386,6 @@ impl<R: Registry> Worker<R> {
 
     /// Ends the writes under way and leaves Consul as the operator wants it.
     async fn farewell(mut self, on_exit: OnExit) {
-        self.jobs.detach_watches();
         while self.book.running() > 0
             && let Some(job) = self.jobs.join_next().await
         {
@@ -381,7 +393,70 @@ impl<R: Registry> Worker<R> {
                 self.written(&key, &op, result, Instant::now());
             }
         }
-        let _ = on_exit;
+        if self.link != Link::Up {
+            tracing::warn!(event = "farewell_skipped", "Consul is away: what is registered there stays");
+            return;
+        }
+        match on_exit {
+            OnExit::Keep => {
+                if let Some(check) = self.book.own().and_then(|own| diff::fed_check(own)) {
+                    let output = "stopped on request; what it registered stays as it was (REMORA_ON_EXIT=keep)";
+                    let _best_effort = self.registry.update_check(&check.id, Status::Critical, output).await;
+                }
+            }
+            OnExit::Deregister => {
+                let mut removals = JoinSet::new();
+                for id in self.book.ours() {
+                    let registry = Arc::clone(&self.registry);
+                    removals.spawn(async move {
+                        let result = registry.deregister(&id).await;
+                        (id, result)
+                    });
+                }
+                while let Some(removal) = removals.join_next().await {
+                    match removal {
+                        Ok((id, Ok(()))) => {
+                            tracing::info!(event = "deregistered", service = %id, "deregistered {id}: stopping")
+                        }
+                        Ok((id, Err(error))) => {
+                            tracing::warn!(event = "write_failed", op = "deregister", service = %id, error = %error, "cannot deregister {id}: {error}")
+                        }
+                        Err(_cancelled) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tell(id: &ContainerId, told: &Told) {
+    let name = &told.name;
+    if let Some(reason) = &told.nothing {
+        tracing::info!(event = "not_registered", container = %id, name = %name, reason = %reason, "nothing to register for {name}: {reason}");
+    }
+    for note in &told.notes {
+        let (about, text) = (&note.about, &note.text);
+        if note.warning {
+            tracing::warn!(event = "label", container = %id, name = %name, about = %about, "{name}: {about}: {text}");
+        } else {
+            tracing::info!(event = "label", container = %id, name = %name, about = %about, "{name}: {about}: {text}");
+        }
+    }
+}
+
+fn tell_write(op: &Op, key: &str) {
+    match op {
+        Op::Register(service) => {
+            tracing::info!(event = "registered", service = %service.id, name = %service.name, address = %service.address, port = service.port, "registered {} as {} at {}:{}", service.id, service.name, service.address, service.port)
+        }
+        Op::Deregister(id) => tracing::info!(event = "deregistered", service = %id, "deregistered {id}"),
+        Op::UpdateCheck { id, status, output } if !key.contains(":remora:") => {
+            tracing::info!(event = "health", service = %key, check = %id, status = %status, "{id} is {status}: {output}");
+        }
+        Op::UpdateCheck { .. } => {}
+        Op::RemoveCheck(id) => {
+            tracing::info!(event = "check_removed", service = %key, check = %id, "removed the check {id}")
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub struct DockerView {
     pub trouble: Option<String>,
     pub last_tick: Instant,
 }
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Failing {
     pub id: String,
     pub reason: String,
@@ -34,4 +34,12 @@ impl Metrics {
     pub fn stream_restart(&self) {}
     pub fn containers(&self, _: usize) {}
     pub fn lag(&self, _: Duration) {}
+    pub fn consul_reachable(&self, _: bool) {}
+    pub fn drift(&self, _: usize, _: usize) {}
+    pub fn write(&self, _: &'static str, _: bool) {}
+    pub fn registrations(&self, _: usize, _: usize, _: usize) {}
+}
+
+pub fn summary(_: &DockerView, _: &ConsulView) -> (crate::consul::Status, String) {
+    (crate::consul::Status::Passing, String::new())
 }
