@@ -28,7 +28,7 @@ use super::container::{Container, ContainerId};
 use super::ledger::{Change, Ledger};
 use super::port::{DockerError, Engine, EngineInfo, EventStream, Listing};
 use crate::backoff::Backoff;
-use crate::telemetry::{DockerView, Metrics};
+use crate::telemetry::{DockerView, Metrics, ResyncOutcome};
 
 /// Looks at the same time. An inspect takes the engine about a millisecond and locks the container; more than this only
 /// queues inside the engine.
@@ -58,6 +58,7 @@ pub enum Observed {
 /// The task that follows an engine.
 pub struct Observer<E> {
     engine: Arc<E>,
+    engine_id: String,
     resync: Duration,
     ledger: Ledger,
     changes: mpsc::Sender<Observed>,
@@ -91,9 +92,10 @@ enum Link {
 }
 
 impl<E: Engine> Observer<E> {
-    /// An observer of `engine` that looks at everything every `resync`, tells `changes`, and answers `asks`.
+    /// An observer of the engine with this id that looks at everything every `resync`, tells `changes`, and answers `asks`.
     pub fn new(
         engine: Arc<E>,
+        engine_id: String,
         resync: Duration,
         changes: mpsc::Sender<Observed>,
         asks: mpsc::Receiver<ContainerId>,
@@ -103,6 +105,7 @@ impl<E: Engine> Observer<E> {
         let now = Instant::now();
         Self {
             engine,
+            engine_id,
             resync,
             ledger: Ledger::default(),
             changes,
@@ -123,7 +126,8 @@ impl<E: Engine> Observer<E> {
         }
     }
 
-    /// Follows the engine until `shutdown`, or until nobody listens to the changes any more.
+    /// Follows the engine until `shutdown`, until nobody listens to the changes any more, or until another engine answers
+    /// at its address: nothing that is known is about that one's containers.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut link = Link::Down { retry_at: Instant::now() };
         let mut asks_open = true;
@@ -148,6 +152,10 @@ impl<E: Engine> Observer<E> {
                     None => link = self.lost("the event stream ended"),
                 },
                 Some(job) = self.jobs.join_next(), if !self.jobs.is_empty() => match job {
+                    Ok(Job::Info(Ok(info))) if info.id != self.engine_id => {
+                        tracing::error!(event = "engine_replaced", "another Docker Engine answers now ({} on {}); ending, to begin anew with it", info.id, info.name);
+                        return;
+                    }
                     Ok(job) => self.finished(job, &mut link),
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_cancelled) => {}
@@ -281,7 +289,7 @@ impl<E: Engine> Observer<E> {
             Ok(listing) => {
                 self.word();
                 self.list_backoff.reset();
-                self.metrics.resync(true);
+                self.metrics.resync(ResyncOutcome::Ok);
                 if listing.unreadable > 0 {
                     tracing::warn!(
                         event = "list_entries_unreadable",
@@ -295,7 +303,7 @@ impl<E: Engine> Observer<E> {
                 self.publish_count();
             }
             Err(error) => {
-                self.metrics.resync(false);
+                self.metrics.resync(ResyncOutcome::Error);
                 let gone = matches!(error, DockerError::Unreachable { .. } | DockerError::TimedOut { .. });
                 if gone && matches!(link, Link::Following(_)) {
                     *link = self.lost(&error.to_string());
@@ -338,7 +346,7 @@ impl<E: Engine> Observer<E> {
             tracing::warn!(event = "docker_lost", error = %why, attempt = self.backoff.attempts(), "lost Docker: {why}; everything registered stays as it is");
         }
         self.metrics.docker_connected(false);
-        self.metrics.stream_restart();
+        self.metrics.event_stream_restarted();
         self.view.send_modify(|view| {
             view.connected = false;
             view.trouble = Some(why.to_owned());
