@@ -1,45 +1,23 @@
-//! stub
-#![allow(missing_docs)]
-use std::time::Duration;
-use tokio::time::Instant;
-#[derive(Debug, Clone)]
-pub struct DockerView {
-    pub connected: bool,
-    pub version: String,
-    pub api: String,
-    pub containers: usize,
-    pub trouble: Option<String>,
-    pub last_tick: Instant,
-}
-#[derive(Debug, Clone, PartialEq)]
-pub struct Failing {
-    pub id: String,
-    pub reason: String,
-}
-#[derive(Debug, Clone)]
-pub struct ConsulView {
-    pub reachable: bool,
-    pub synced: bool,
-    pub services: usize,
-    pub pending: usize,
-    pub failing: Vec<Failing>,
-    pub trouble: Option<String>,
-    pub last_tick: Instant,
-}
-pub struct Metrics;
-impl Metrics {
-    pub fn event(&self, _: &str) {}
-    pub fn resync(&self, _: bool) {}
-    pub fn docker_connected(&self, _: bool) {}
-    pub fn stream_restart(&self) {}
-    pub fn containers(&self, _: usize) {}
-    pub fn lag(&self, _: Duration) {}
-    pub fn consul_reachable(&self, _: bool) {}
-    pub fn drift(&self, _: usize, _: usize) {}
-    pub fn write(&self, _: &'static str, _: bool) {}
-    pub fn registrations(&self, _: usize, _: usize, _: usize) {}
-}
+//! What the agent tells about itself: metrics, logs, and the small HTTP server that shows them. May know values only
+//! (settings of the log, error and status values), never how another room works: the loops report to here, nothing here
+//! asks them.
+//!
+//! * [`metrics`]: every series, behind typed methods. [`labels`]: the closed sets of label values.
+//! * [`logs`]: set-up of logging. Every line has a stable field `event=`, so that machines need not read the message:
+//!   `tracing::info!(event = "registered", service = %id, "registered web")`.
+//! * [`face`]: what the HTTP server and the agent's own check in Consul read: two plain values that the two loops keep
+//!   up to date.
+//! * [`http`]: `/healthz`, `/readyz`, `/metrics`. [`host`]: which `Host` headers it answers.
 
-pub fn summary(_: &DockerView, _: &ConsulView) -> (crate::consul::Status, String) {
-    (crate::consul::Status::Passing, String::new())
-}
+pub mod face;
+pub mod host;
+pub mod http;
+pub mod labels;
+pub mod logs;
+pub mod metrics;
+
+pub use face::{ConsulView, DockerView, Face, Failing, summary};
+pub use http::serve;
+pub use labels::{ConsulCall, DockerCall, Drift, EventAction, Outcome, ResyncOutcome, WriteOp};
+pub use logs::{Chain, LogError, clean, init};
+pub use metrics::Metrics;
