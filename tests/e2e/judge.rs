@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::catalog::{Catalog, compare};
 use crate::support::consul::Consul;
 use crate::support::docker::Engine;
+use crate::support::dockerd::Dockerd;
 use crate::support::http_client;
 use crate::support::proxy::Proxy;
 use crate::support::run_id;
@@ -76,7 +77,7 @@ async fn the_proxy_cuts_refuses_freezes_and_strands() {
     assert_eq!(proxy.connections(), 1, "the client keeps its connection");
     assert_eq!(proxy.requests(), ["GET /_ping", "GET /_ping"]);
 
-    proxy.cut_all();
+    proxy.cut_all().await;
     assert_eq!(ask(&client).await, Ok(true));
     assert_eq!(proxy.connections(), 2, "the first connection was cut");
 
@@ -112,4 +113,17 @@ async fn the_events_of_a_container_are_heard() {
     assert!(healthy.time_nano > started.time_nano);
     engine.exec(&web, &["/bin/busybox", "touch", "/sick"]).await;
     events.next(&web, "health_status: unhealthy").await;
+}
+
+#[tokio::test]
+async fn a_second_engine_runs_containers_and_is_restarted_with_or_without_them() {
+    for live_restore in [false, true] {
+        let Some(mut dockerd) = Dockerd::start(live_restore).await else { return };
+        let engine = Engine::connect_to(&dockerd.socket(), &run_id("second")).await;
+        let web = engine.container("web").network("host").expose(23_000).run().await;
+        assert!(engine.truth("judge").await.contains_key(&format!("judge:{}:23000", web.name)));
+        dockerd.stop().await;
+        dockerd.start_again().await;
+        assert_eq!(engine.ids(false).await.len(), usize::from(live_restore));
+    }
 }

@@ -19,11 +19,11 @@ async fn the_event_stream_is_cut_again_and_again() {
     let mut running = scene.engine.many("first", 4, 4).await;
     scene.settled(Duration::from_secs(5)).await;
     for round in 0..4 {
-        scene.docker_proxy.cut_all();
+        scene.docker_proxy.cut_all().await;
         let started = scene.engine.container(&format!("round{round}")).publish(80).run().await;
-        scene.docker_proxy.cut_all();
+        scene.docker_proxy.cut_all().await;
         scene.engine.kill(&running.remove(0), "KILL").await;
-        scene.docker_proxy.cut_all();
+        scene.docker_proxy.cut_all().await;
         running.push(started);
         tokio::time::sleep(Duration::from_millis(300)).await;
     }

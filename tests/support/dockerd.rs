@@ -1,6 +1,7 @@
 //! A second Docker Engine beside the machine's own, for the tests that restart one.
 //!
-//! It has no bridge and touches no packet filter, so it cannot disturb the other; its containers use the host's network.
+//! It lives in a network namespace of its own: in the machine's, a starting `dockerd` takes over, or with `--bridge none`
+//! even deletes, the bridge of the first one. It has no bridge there; its containers use the namespace's network ("host").
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -16,6 +17,8 @@ pub struct Dockerd {
     folder: Option<tempfile::TempDir>,
     live_restore: bool,
     storage_driver: String,
+    /// Sleeps in the network namespace, so that it outlives a stopped daemon.
+    namespace: Child,
     child: Option<Child>,
 }
 
@@ -32,8 +35,15 @@ impl Dockerd {
         }
         let info = Engine::connect("dockerd").await.info().await;
         let storage_driver = info["Driver"].as_str().unwrap().to_owned();
+        let namespace =
+            Command::new("unshare").args(["--net", "sleep", "infinity"]).kill_on_drop(true).spawn().unwrap();
+        let (own, other) = (namespace_of("self"), namespace.id().unwrap().to_string());
+        eventually("a network namespace", Duration::from_secs(5), async || {
+            if namespace_of(&other) == own { Err("still the machine's own".to_owned()) } else { Ok(()) }
+        })
+        .await;
         let folder = tempfile::Builder::new().prefix("remora-dockerd-").tempdir().unwrap();
-        let mut dockerd = Self { folder: Some(folder), live_restore, storage_driver, child: None };
+        let mut dockerd = Self { folder: Some(folder), live_restore, storage_driver, namespace, child: None };
         dockerd.start_again().await;
         Some(dockerd)
     }
@@ -54,7 +64,10 @@ impl Dockerd {
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "dockerd runs already");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("dockerd.log")).unwrap();
-        let mut command = Command::new("dockerd");
+        // An empty configuration of its own: the machine's may name a bridge, hosts or a proxy.
+        std::fs::write(self.path("daemon.json"), "{}").unwrap();
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.namespace.id().unwrap())).arg("dockerd");
         command
             .arg("--data-root")
             .arg(self.path("data"))
@@ -64,7 +77,9 @@ impl Dockerd {
             .arg(self.path("dockerd.pid"))
             .arg("--host")
             .arg(format!("unix://{}", self.socket().display()))
-            .args(["--config-file", "/dev/null", "--bridge", "none", "--iptables=false", "--ip-forward=false"])
+            .arg("--config-file")
+            .arg(self.path("daemon.json"))
+            .args(["--bridge", "none", "--iptables=false", "--ip-forward=false"])
             .args(["--storage-driver", &self.storage_driver, "--shutdown-timeout", "5"])
             .stdout(Stdio::null())
             .stderr(log)
@@ -97,11 +112,20 @@ impl Drop for Dockerd {
             // It is our child, so it stays visible as a zombie after its end; 10 s is twice its own shutdown time-out.
             let script = format!(
                 "kill -TERM {pid}; for i in $(seq 100); do grep -qs 'State:.[^Z]' /proc/{pid}/status || break; sleep 0.1; done; \
-                 kill -KILL {pid}; umount -l {0}/data/{1} {0}/exec/netns/* 2>/dev/null; rm -rf {0}",
-                folder.display(),
-                self.storage_driver
+                 kill -KILL {pid}"
             );
             drop(std::process::Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status());
         }
+        // The daemon leaves its data folder mounted on itself.
+        let script = format!(
+            "grep -o '{0}[^ ]*' /proc/mounts | sort -r | xargs -r umount -l; rm -rf --one-file-system {0}",
+            folder.display()
+        );
+        drop(std::process::Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status());
     }
+}
+
+/// Which network namespace a process is in.
+fn namespace_of(process: &str) -> PathBuf {
+    std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap()
 }

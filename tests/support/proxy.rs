@@ -78,8 +78,10 @@ impl Proxy {
     }
 
     /// Closes every connection that is open now; new ones are welcome.
-    pub fn cut_all(&self) {
+    pub async fn cut_all(&self) {
         self.state.send_modify(|state| state.cut_below = state.next);
+        // The connections are closed when their tasks run, and the other side must hear of it.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
     /// Closes every connection and lets nobody in (the socket file is gone, the port refuses), or ends that.
