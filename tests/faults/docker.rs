@@ -37,7 +37,7 @@ async fn docker_is_unreachable_for_ten_seconds_while_containers_die_and_start() 
     scene.settled(Duration::from_secs(5)).await;
     scene.docker_proxy.refuse(true).await;
     let before = scene.catalog.of_node(&scene.node).await.unwrap();
-    let (_, ()) = tokio::join!(tokio::time::sleep(Duration::from_secs(10)), churn(&scene, &running, "second"));
+    let ((), ()) = tokio::join!(tokio::time::sleep(Duration::from_secs(10)), churn(&scene, &running, "second"));
     let meanwhile = scene.catalog.of_node(&scene.node).await.unwrap();
     assert_eq!(meanwhile, before, "what cannot be seen must not be changed");
     scene.docker_proxy.refuse(false).await;
@@ -51,7 +51,7 @@ async fn the_docker_connection_is_half_open_for_twenty_seconds() {
     scene.settled(Duration::from_secs(5)).await;
     scene.docker_proxy.freeze(true);
     let before = scene.catalog.of_node(&scene.node).await.unwrap();
-    let (_, ()) = tokio::join!(tokio::time::sleep(Duration::from_secs(20)), churn(&scene, &running, "second"));
+    let ((), ()) = tokio::join!(tokio::time::sleep(Duration::from_secs(20)), churn(&scene, &running, "second"));
     let meanwhile = scene.catalog.of_node(&scene.node).await.unwrap();
     assert_eq!(meanwhile, before, "what cannot be seen must not be changed");
     scene.docker_proxy.freeze(false);
