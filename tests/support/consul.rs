@@ -78,12 +78,21 @@ impl Consul {
         }
     }
 
+    /// Freezes it, or ends that: its connections stay open, and nothing is answered.
+    pub fn freeze(&self, frozen: bool) {
+        let pid = self.child.as_ref().expect("Consul runs").id();
+        let signal = if frozen { "STOP" } else { "CONT" };
+        let status = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().expect("a shell");
+        assert!(status.success(), "kill -{signal} {pid}: {status}");
+    }
+
     /// `http://127.0.0.1:<port>`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.http)
     }
 
     /// Its node name.
+    #[allow(clippy::unused_self, reason = "a property of the agent to those who use it")]
     pub const fn node(&self) -> &'static str {
         "test-node"
     }
