@@ -209,6 +209,8 @@ pub struct Container {
     pub created: String,
     /// When it was last started, RFC 3339; the zero time if never.
     pub started_at: String,
+    /// When it last ended, RFC 3339; the zero time if never.
+    pub finished_at: String,
     /// What it is doing.
     pub state: State,
     /// Exit code of its last end; 0 while it runs.
