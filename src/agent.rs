@@ -66,7 +66,8 @@ pub enum AgentError {
 #[must_use]
 pub fn lens(config: &Config) -> Lens {
     let filters = config.publish.include.iter().chain(&config.publish.exclude);
-    let filtered = filters.filter_map(|filter| if let Filter::Label { key, .. } = filter { Some(key.clone()) } else { None });
+    let filtered =
+        filters.filter_map(|filter| if let Filter::Label { key, .. } = filter { Some(key.clone()) } else { None });
     let labels: BTreeSet<String> = filtered.chain(config.publish.use_ip_from_label.clone()).collect();
     let template = config.publish.tags.as_deref().filter(|tags| tags.contains("{{"));
     Lens { labels, tags: template.and_then(|tags| Template::parse(tags).ok()) }
@@ -143,9 +144,10 @@ pub fn own_service(settings: &Settings, http: Option<SocketAddr>) -> Service {
         checks: vec![Check {
             id: format!("{id}:agent"),
             name: format!("Remora on {}", settings.node),
-            notes: "Fed by Remora itself every 10 s. Critical: Remora does not run here, or cannot see Docker; what it \
+            notes:
+                "Fed by Remora itself every 10 s. Critical: Remora does not run here, or cannot see Docker; what it \
                     registered stays as it was last seen."
-                .to_owned(),
+                    .to_owned(),
             kind: CheckKind::Ttl { ttl: worker::OWN_TTL },
             status: Status::Warning,
             output: "starting".to_owned(),
@@ -252,7 +254,8 @@ async fn publish(
     let own_id = own.id.clone();
     let (changes, observed) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
-    let observer = Observer::new(Arc::new(engine), info.id, config.resync, changes, asked, docker_view, Arc::clone(&metrics));
+    let observer =
+        Observer::new(Arc::new(engine), info.id, config.resync, changes, asked, docker_view, Arc::clone(&metrics));
     let wiring = Wiring { observed, asks, docker: docker_seen, view: consul_view, metrics };
     let registry = Arc::new(AgentRegistry::new(client));
     let worker = Worker::new(registry, Book::new(settings, own), own_id, config.health_ttl, wiring);

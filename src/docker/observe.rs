@@ -28,7 +28,7 @@ use super::container::{Container, ContainerId};
 use super::ledger::{Change, Ledger};
 use super::port::{DockerError, Engine, EngineInfo, EventStream, Listing};
 use crate::backoff::Backoff;
-use crate::telemetry::{DockerView, Metrics, ResyncOutcome};
+use crate::telemetry::{DockerCall, DockerView, Metrics, Outcome, ResyncOutcome};
 
 /// Looks at the same time. An inspect takes the engine about a millisecond and locks the container; more than this only
 /// queues inside the engine.
@@ -249,6 +249,12 @@ impl<E: Engine> Observer<E> {
     }
 
     fn finished(&mut self, job: Job, link: &mut Link) {
+        match &job {
+            Job::Info(result) => self.metrics.docker_request(DockerCall::Info, Outcome::docker(result)),
+            Job::List(result) => self.metrics.docker_request(DockerCall::List, Outcome::docker(result)),
+            Job::Look(_, result) => self.metrics.docker_request(DockerCall::Inspect, Outcome::docker(result)),
+            Job::Ping(_) => {}
+        }
         match job {
             Job::Info(Ok(info)) => {
                 self.word();
@@ -303,7 +309,7 @@ impl<E: Engine> Observer<E> {
                 self.publish_count();
             }
             Err(error) => {
-                self.metrics.resync(ResyncOutcome::Error);
+                self.metrics.resync(ResyncOutcome::Failed);
                 let gone = matches!(error, DockerError::Unreachable { .. } | DockerError::TimedOut { .. });
                 if gone && matches!(link, Link::Following(_)) {
                     *link = self.lost(&error.to_string());

@@ -16,6 +16,7 @@ use super::own::{self, Owner};
 use crate::consul::{ActualService, Class, Service, Snapshot, Status};
 use crate::docker::{Change, ContainerId, Seen, Sight};
 use crate::registration::{self, Note, Peers, Registration, Settings, Verdict};
+use crate::telemetry::Drift;
 
 /// The registrations of another engine with our node name are this node's own past, and not a living namesake's, when
 /// no agent of that engine has been registered here for so long. A namesake that lives re-registers itself within
@@ -49,15 +50,6 @@ pub struct Book {
     ahead: bool,
     /// Keys that are wanted and registered.
     published: usize,
-}
-
-/// What a snapshot showed that we did not do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Drift {
-    /// Registrations of ours that were gone.
-    pub missing: usize,
-    /// Registrations of ours that were edited.
-    pub edited: usize,
 }
 
 /// What a change of a container came to, for the log.
@@ -142,9 +134,9 @@ impl Book {
         self.written.clear();
     }
 
-    /// A read of Consul ended with this.
-    pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Drift {
-        let mut drift = Drift::default();
+    /// A read of Consul ended with this. Returns what others did to registrations of ours.
+    pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Vec<(String, Drift)> {
+        let mut drift = Vec::new();
         self.ahead = false;
         let shown: HashMap<String, &ActualService> =
             snapshot.services.values().map(|service| (key(&service.id), service)).collect();
@@ -156,8 +148,7 @@ impl Book {
                 if self.just_written(at) {
                     continue;
                 }
-                drift.edited +=
-                    usize::from(self.read_once && self.actual.contains_key(at) && self.wanted.contains_key(at));
+                drift.extend(self.edited(at, service).map(|kind| (at.clone(), kind)));
                 self.set_actual(at, Some(ActualService::clone(service)));
                 changed.push(at.clone());
             }
@@ -169,7 +160,7 @@ impl Book {
             }
             self.set_actual(&at, None);
             if self.wanted.contains_key(&at) {
-                drift.missing += 1;
+                drift.push((at.clone(), Drift::Missing));
                 self.items.vanished(&at, now, chance());
             }
             changed.push(at);
@@ -182,6 +173,20 @@ impl Book {
             self.items.touch(&at, None);
         }
         drift
+    }
+
+    /// What somebody did to this registration of ours; `None` when it is as wanted, or when we are about to write there.
+    fn edited(&self, at: &str, now: &ActualService) -> Option<Drift> {
+        if !self.actual.contains_key(at) || self.items.is_waiting(at) {
+            return None;
+        }
+        let wanted = self.wanted.get(at)?;
+        match diff::towards(wanted, Some(now))? {
+            Op::Register(_) if diff::difference(wanted, now) == Some("checks") => Some(Drift::MissingCheck),
+            Op::Register(_) | Op::Deregister(_) => Some(Drift::Changed),
+            Op::UpdateCheck { .. } => Some(Drift::ChangedCheck),
+            Op::RemoveCheck(_) => Some(Drift::ForeignCheck),
+        }
     }
 
     /// Whether Consul has been read at least once: before, nothing is written.
@@ -300,6 +305,12 @@ impl Book {
     #[must_use]
     pub fn running(&self) -> usize {
         self.items.running()
+    }
+
+    /// How many fail.
+    #[must_use]
+    pub fn failing(&self) -> usize {
+        self.items.failing()
     }
 
     /// What fails, at most `limit` of it.

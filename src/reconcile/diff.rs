@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::consul::{ActualCheck, ActualService, Check, Service, Status};
+use crate::telemetry::{ConsulCall, WriteOp};
 
 /// One write to Consul.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,14 +26,25 @@ pub enum Op {
 }
 
 impl Op {
-    /// The word for it in logs and metrics.
+    /// Its name in metrics, and in the log.
     #[must_use]
-    pub const fn word(&self) -> &'static str {
+    pub const fn kind(&self) -> WriteOp {
         match self {
-            Self::Register(_) => "register",
-            Self::Deregister(_) => "deregister",
-            Self::UpdateCheck { .. } => "update_check",
-            Self::RemoveCheck(_) => "remove_check",
+            Self::Register(_) => WriteOp::Register,
+            Self::Deregister(_) => WriteOp::Deregister,
+            Self::UpdateCheck { .. } => WriteOp::Check,
+            Self::RemoveCheck(_) => WriteOp::Uncheck,
+        }
+    }
+
+    /// The call that it is made with.
+    #[must_use]
+    pub const fn call(&self) -> ConsulCall {
+        match self {
+            Self::Register(_) => ConsulCall::Register,
+            Self::Deregister(_) => ConsulCall::Deregister,
+            Self::UpdateCheck { .. } => ConsulCall::UpdateCheck,
+            Self::RemoveCheck(_) => ConsulCall::RemoveCheck,
         }
     }
 }

@@ -201,6 +201,12 @@ impl Items {
         self.items.get(key).is_some_and(|item| item.running)
     }
 
+    /// Whether it is about to be looked at, written, or tried again.
+    #[must_use]
+    pub fn is_waiting(&self, key: &str) -> bool {
+        self.items.get(key).is_some_and(|item| item.queued || item.running || item.not_before.is_some())
+    }
+
     /// Writes under way.
     #[must_use]
     pub const fn running(&self) -> usize {
@@ -211,6 +217,12 @@ impl Items {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.running + self.queue.len() + self.timers.len()
+    }
+
+    /// How many fail.
+    #[must_use]
+    pub fn failing(&self) -> usize {
+        self.failing.len()
     }
 
     /// What fails, at most `limit` of it.

@@ -19,7 +19,7 @@ use crate::config::OnExit;
 use crate::consul::{Class, ConsulError, Registry, Snapshot, Status};
 use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
-use crate::telemetry::{ConsulView, DockerView, Failing, Metrics, summary};
+use crate::telemetry::{ConsulCall, ConsulView, DockerView, Failing, Metrics, Outcome, summary};
 
 /// A registration that somebody removed by hand is noticed after at most so long; with the time to write it again that
 /// stays below the promised five seconds. Two small GETs on loopback, answered from the agent's memory; an answer that
@@ -84,8 +84,8 @@ enum Link {
 }
 
 enum Job {
-    Read(Result<Arc<Snapshot>, ConsulError>),
-    Write(String, Op, Result<(), ConsulError>),
+    Read { result: Result<Arc<Snapshot>, ConsulError>, took: Duration },
+    Write { key: String, op: Op, result: Result<(), ConsulError>, took: Duration },
 }
 
 /// What a [`Worker`] is connected to.
@@ -196,7 +196,10 @@ impl<R: Registry> Worker<R> {
             self.read_again = false;
             self.book.reading();
             let registry = Arc::clone(&self.registry);
-            self.jobs.spawn(async move { Job::Read(registry.read().await) });
+            self.jobs.spawn(async move {
+                let result = registry.read().await;
+                Job::Read { result, took: now.elapsed() }
+            });
         }
         if self.link != Link::Up {
             return;
@@ -211,7 +214,7 @@ impl<R: Registry> Worker<R> {
             let registry = Arc::clone(&self.registry);
             self.jobs.spawn(async move {
                 let result = write(&*registry, &op).await;
-                Job::Write(key, op, result)
+                Job::Write { key, op, result, took: now.elapsed() }
             });
         }
     }
@@ -248,12 +251,18 @@ impl<R: Registry> Worker<R> {
     fn finished(&mut self, job: Job) {
         let now = Instant::now();
         match job {
-            Job::Read(Ok(snapshot)) => self.read(snapshot, now),
-            Job::Read(Err(error)) => {
+            Job::Read { result, took } => {
                 self.reading = false;
-                self.lost(&error, now);
+                self.metrics.consul_request(ConsulCall::Read, Outcome::consul(&result), took);
+                match result {
+                    Ok(snapshot) => self.read(snapshot, now),
+                    Err(error) => self.lost(&error, now),
+                }
             }
-            Job::Write(key, op, result) => self.written(&key, &op, result, now),
+            Job::Write { key, op, result, took } => {
+                self.metrics.consul_request(op.call(), Outcome::consul(&result), took);
+                self.written(&key, &op, result, now);
+            }
         }
     }
 
@@ -270,8 +279,8 @@ impl<R: Registry> Worker<R> {
     }
 
     fn read(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
-        self.reading = false;
         self.read_at = now + POLL;
+        self.metrics.reconciled(std::time::SystemTime::now());
         self.metrics.consul_reachable(true);
         if let Link::Down { .. } = self.link {
             tracing::info!(event = "consul_connected", failures = self.backoff.attempts(), "Consul is reachable again");
@@ -284,22 +293,15 @@ impl<R: Registry> Worker<R> {
         }
         let drift = self.book.read(&snapshot, now, fastrand::f64);
         self.last = Some(snapshot);
-        if drift.missing + drift.edited > 0 {
-            self.metrics.drift(drift.missing, drift.edited);
-            tracing::warn!(
-                event = "drift",
-                missing = drift.missing,
-                edited = drift.edited,
-                "Consul lost {} of our registrations and has {} that somebody edited; repairing",
-                drift.missing,
-                drift.edited
-            );
+        for (key, kind) in drift {
+            self.metrics.drift_repaired(kind);
+            tracing::warn!(event = "drift", service = %key, kind = kind.as_str(), "{key} is not as registered any more ({}); repairing", kind.as_str());
         }
     }
 
     fn written(&mut self, key: &str, op: &Op, result: Result<(), ConsulError>, now: Instant) {
-        let word = op.word();
-        self.metrics.write(word, result.is_ok());
+        let word = op.kind().as_str();
+        self.metrics.write(op.kind(), Outcome::consul(&result));
         let error = match result {
             Ok(()) => {
                 if let Some(heard) = self.book.done(key, op) {
@@ -360,13 +362,17 @@ impl<R: Registry> Worker<R> {
             .collect();
         let reachable = self.link == Link::Up && self.book.read_once();
         let synced = self.view.borrow().synced
-            || (self.complete && reachable && self.book.running() == 0 && pending <= failing.len());
-        self.metrics.registrations(services, pending, failing.len());
+            || (self.complete && reachable && self.book.running() == 0 && pending <= self.book.failing());
+        let failing_count = self.book.failing();
+        self.metrics.services_registered(services);
+        self.metrics.pending(pending);
+        self.metrics.failing(failing_count);
         self.view.send_if_modified(|view| {
             view.last_tick = now;
-            let changed = (view.reachable, view.synced, view.services, view.pending, &view.failing)
-                != (reachable, synced, services, pending, &failing);
+            let changed = (view.reachable, view.synced, view.services, view.pending, view.failing_count, &view.failing)
+                != (reachable, synced, services, pending, failing_count, &failing);
             if changed {
+                view.failing_count = failing_count;
                 view.reachable = reachable;
                 view.synced = synced;
                 view.services = services;
@@ -389,7 +395,7 @@ impl<R: Registry> Worker<R> {
         while self.book.running() > 0
             && let Some(job) = self.jobs.join_next().await
         {
-            if let Ok(Job::Write(key, op, result)) = job {
+            if let Ok(Job::Write { key, op, result, .. }) = job {
                 self.written(&key, &op, result, Instant::now());
             }
         }
@@ -460,7 +466,11 @@ fn tell_write(op: &Op, key: &str) {
     }
 }
 
-async fn write<R: Registry>(registry: &R, op: &Op) -> Result<(), ConsulError> {
+/// Makes one write.
+///
+/// # Errors
+/// As the registry's.
+pub async fn write<R: Registry>(registry: &R, op: &Op) -> Result<(), ConsulError> {
     match op {
         Op::Register(service) => registry.register(service).await,
         Op::Deregister(id) => registry.deregister(id).await,
