@@ -252,11 +252,11 @@ async fn publish(
     let Some((settings, info)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
     let own = own_service(&settings, config.http);
     let own_id = own.id.clone();
-    let (changes, observed) = mpsc::channel(CHANGES);
+    let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
     let observer =
-        Observer::new(Arc::new(engine), info.id, config.resync, changes, asked, docker_view, Arc::clone(&metrics));
-    let wiring = Wiring { observed, asks, docker: docker_seen, view: consul_view, metrics };
+        Observer::new(Arc::new(engine), info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
+    let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, metrics };
     let registry = Arc::new(AgentRegistry::new(client));
     let worker = Worker::new(registry, Book::new(settings, own), own_id, config.health_ttl, wiring);
     let mut tasks = JoinSet::new();

@@ -57,9 +57,9 @@ async fn explain(config: &Config, name: &str, json: bool) -> anyhow::Result<Stri
     let snapshot = registry.read().await;
     let registered = snapshot.as_ref().map_err(ToString::to_string).map(AsRef::as_ref);
     Ok(if json {
-        as_json(&sight, &registration, registered)?
+        as_json(&sight, &registration, &registered)?
     } else {
-        as_text(&sight, &registration, registered, &choice.reasons)
+        as_text(&sight, &registration, &registered, &choice.reasons)
     })
 }
 
@@ -79,7 +79,7 @@ async fn chain(engine: &DockerEngine, mode: &NetworkMode) -> Looked {
 fn as_text(
     sight: &Sight,
     registration: &Registration,
-    registered: Result<&Snapshot, String>,
+    registered: &Result<&Snapshot, String>,
     address: &[String],
 ) -> String {
     let mut text = String::new();
@@ -92,7 +92,7 @@ fn render(
     text: &mut String,
     sight: &Sight,
     registration: &Registration,
-    registered: Result<&Snapshot, String>,
+    registered: &Result<&Snapshot, String>,
     address: &[String],
 ) -> std::fmt::Result {
     let container = &sight.container;
@@ -104,7 +104,7 @@ fn render(
         }
         Verdict::Services(planned) => {
             for planned in planned {
-                service(text, planned, &registered)?;
+                service(text, planned, registered)?;
             }
         }
     }
@@ -172,7 +172,7 @@ const FIELDS: [&str; 7] = ["id", "name", "address", "port", "tags", "tag-overrid
 fn as_json(
     sight: &Sight,
     registration: &Registration,
-    registered: Result<&Snapshot, String>,
+    registered: &Result<&Snapshot, String>,
 ) -> anyhow::Result<String> {
     let services = match &registration.verdict {
         Verdict::Services(planned) => planned
@@ -206,7 +206,7 @@ fn as_json(
         "verdict": verdict,
         "services": services,
         "notes": notes,
-        "consul": registered.err(),
+        "consul": registered.as_ref().err(),
     });
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }

@@ -156,8 +156,16 @@ impl Client {
                 }
             }
         };
-        let http =
-            builder.build().map_err(|error| ClientError::Setup { address: address.clone(), reason: causes(error) })?;
+        let http = builder.build().map_err(|error| {
+            let mut reason = causes(error);
+            // An image from scratch has no authorities, and nobody would guess that from the words above.
+            if matches!(config.address, ConsulAddress::Url { tls: true, .. })
+                && tls::needs_system_authorities(&config.tls)
+            {
+                reason.push_str(" (CONSUL_CACERT or CONSUL_CAPATH name the authority of Consul's certificate)");
+            }
+            ClientError::Setup { address: address.clone(), reason }
+        })?;
         let base = Url::parse(&base).ok().filter(Url::has_host).ok_or_else(|| ClientError::Address(address.clone()))?;
         let scope = [("ns", &config.namespace), ("partition", &config.partition)]
             .into_iter()

@@ -52,6 +52,11 @@ pub(super) fn with_tls(mut builder: ClientBuilder, tls: &ConsulTls) -> Result<Cl
     Ok(if trusted.is_empty() { builder } else { builder.tls_certs_only(trusted) })
 }
 
+/// Whether the system's authorities decide about Consul's certificate.
+pub(super) const fn needs_system_authorities(tls: &ConsulTls) -> bool {
+    tls.verify && tls.ca_file.is_none() && tls.ca_path.is_none()
+}
+
 /// Every certificate of every file of a folder. Files that hold none (a README, a key) are passed over, as such folders
 /// usually have some.
 fn folder(name: &'static str, path: &Path) -> Result<Vec<Certificate>, ClientError> {

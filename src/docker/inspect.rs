@@ -90,7 +90,7 @@ struct ConfigDocument {
     #[serde(default)]
     env: ServiceEnv,
     #[serde(default)]
-    exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
+    exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
     #[serde(default)]
     stop_signal: Option<String>,
     #[serde(default)]

@@ -121,7 +121,7 @@ impl Book {
     pub fn change(&mut self, change: Change) -> Option<Told> {
         self.asked.remove(&change.id);
         match change.seen {
-            Seen::Here(sight) => Some(self.here(&change.id, sight, change.heard)),
+            Seen::Here(sight) => Some(self.here(&change.id, &sight, change.heard)),
             Seen::Gone => {
                 self.vanish(&change.id, change.heard);
                 None
@@ -325,11 +325,11 @@ impl Book {
         self.items.next_due()
     }
 
-    fn here(&mut self, id: &ContainerId, sight: Arc<Sight>, heard: Option<Instant>) -> Told {
+    fn here(&mut self, id: &ContainerId, sight: &Arc<Sight>, heard: Option<Instant>) -> Told {
         self.gone.remove(id);
-        self.remember(id, Arc::clone(&sight));
+        self.remember(id, Arc::clone(sight));
         let told = self.mean(id, heard);
-        for sharer in self.sharers_of(&sight) {
+        for sharer in self.sharers_of(sight) {
             self.mean(&sharer, heard);
         }
         told
@@ -343,19 +343,15 @@ impl Book {
         if let Shared(owner) = &sight.container.network_mode {
             containers.sharers.entry(owner.clone()).or_default().insert(id.clone());
         }
-        match containers.held.get_mut(id) {
-            Some(held) => {
-                let before = std::mem::replace(&mut held.sight, sight);
-                if before.container.name != held.sight.container.name
-                    && containers.names.get(&before.container.name) == Some(id)
-                {
-                    containers.names.remove(&before.container.name);
-                }
-            }
-            None => {
-                let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
-                containers.held.insert(id.clone(), held);
-            }
+        let Some(held) = containers.held.get_mut(id) else {
+            let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
+            containers.held.insert(id.clone(), held);
+            return;
+        };
+        let before = std::mem::replace(&mut held.sight, sight);
+        let renamed = before.container.name != held.sight.container.name;
+        if renamed && containers.names.get(&before.container.name) == Some(id) {
+            containers.names.remove(&before.container.name);
         }
     }
 
@@ -371,7 +367,7 @@ impl Book {
         };
         let sight = Arc::clone(&held.sight);
         let Registration { verdict, notes } = registration::register(&sight, &self.containers, &self.settings);
-        let (services, hold, nothing) = match verdict {
+        let (services, hold_on, nothing) = match verdict {
             Verdict::Services(planned) => (planned, None, None),
             Verdict::Nothing(reason) => (Vec::new(), None, Some(reason)),
             Verdict::Hold { status, output } => (Vec::new(), Some((status, output)), None),
@@ -381,7 +377,7 @@ impl Book {
         let mut stirred: Vec<String> = Vec::new();
         let mut told = Told { notes: Vec::new(), nothing: None, name: sight.container.name.clone() };
         if let Some(held) = self.containers.held.get_mut(id) {
-            held.hold = hold;
+            held.hold = hold_on;
             told.notes = notes.iter().filter(|note| !held.notes.contains(note)).cloned().collect();
             if nothing != held.nothing {
                 told.nothing.clone_from(&nothing);

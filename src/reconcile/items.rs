@@ -51,7 +51,7 @@ impl Default for Item {
 /// See the module's header. Keys are the lower-case ids of registrations.
 #[derive(Debug, Default)]
 pub struct Items {
-    items: HashMap<String, Item>,
+    by_key: HashMap<String, Item>,
     queue: VecDeque<String>,
     timers: BTreeSet<(Instant, String)>,
     running: usize,
@@ -70,7 +70,7 @@ pub struct Failure {
 impl Items {
     /// This registration should be looked at. `heard` is when the event that led to it was heard.
     pub fn touch(&mut self, key: &str, heard: Option<Instant>) {
-        let item = self.items.entry(key.to_owned()).or_default();
+        let item = self.by_key.entry(key.to_owned()).or_default();
         item.heard = item.heard.or(heard);
         if item.running {
             item.again = true;
@@ -81,7 +81,7 @@ impl Items {
 
     /// What it should be has changed: a failure of before says nothing about it any more.
     pub fn renew(&mut self, key: &str, heard: Option<Instant>) {
-        let item = self.items.entry(key.to_owned()).or_default();
+        let item = self.by_key.entry(key.to_owned()).or_default();
         item.not_before = None;
         item.backoff.reset();
         self.touch(key, heard);
@@ -97,7 +97,7 @@ impl Items {
         }
         loop {
             let key = self.queue.pop_front()?;
-            let Some(item) = self.items.get_mut(&key) else { continue };
+            let Some(item) = self.by_key.get_mut(&key) else { continue };
             item.queued = false;
             match item.not_before {
                 Some(at) if at > now => drop(self.timers.insert((at, key))),
@@ -114,7 +114,7 @@ impl Items {
 
     /// A write begins.
     pub fn start(&mut self, key: &str) {
-        if let Some(item) = self.items.get_mut(key) {
+        if let Some(item) = self.by_key.get_mut(key) {
             item.running = true;
             self.running += 1;
         }
@@ -122,13 +122,13 @@ impl Items {
 
     /// Nothing is to be written: it is as it should be. Returns when the event that led here was heard.
     pub fn settled(&mut self, key: &str) -> Option<Instant> {
-        let item = self.items.get_mut(key)?;
+        let item = self.by_key.get_mut(key)?;
         item.failure = None;
         self.failing.remove(key);
         item.backoff.reset();
         let heard = item.heard.take();
         if !item.registered && !item.queued {
-            self.items.remove(key);
+            self.by_key.remove(key);
         }
         heard
     }
@@ -174,7 +174,7 @@ impl Items {
 
     /// Consul shows this registration.
     pub fn seen(&mut self, key: &str) {
-        if let Some(item) = self.items.get_mut(key) {
+        if let Some(item) = self.by_key.get_mut(key) {
             item.vanished.reset();
         }
     }
@@ -182,7 +182,7 @@ impl Items {
     /// Consul does not show what we registered with success. Somebody deregistered it, or our token may write but not
     /// read: then registering it again and again would be a Raft write each time, for nothing.
     pub fn vanished(&mut self, key: &str, now: Instant, chance: f64) {
-        let item = self.items.entry(key.to_owned()).or_default();
+        let item = self.by_key.entry(key.to_owned()).or_default();
         let repeated = item.vanished.attempts() > 0;
         let wait = item.vanished.next(chance);
         if repeated {
@@ -198,13 +198,13 @@ impl Items {
     /// Whether a write is under way.
     #[must_use]
     pub fn is_running(&self, key: &str) -> bool {
-        self.items.get(key).is_some_and(|item| item.running)
+        self.by_key.get(key).is_some_and(|item| item.running)
     }
 
     /// Whether it is about to be looked at, written, or tried again.
     #[must_use]
     pub fn is_waiting(&self, key: &str) -> bool {
-        self.items.get(key).is_some_and(|item| item.queued || item.running || item.not_before.is_some())
+        self.by_key.get(key).is_some_and(|item| item.queued || item.running || item.not_before.is_some())
     }
 
     /// Writes under way.
@@ -226,6 +226,7 @@ impl Items {
     }
 
     /// What fails, at most `limit` of it.
+    #[must_use]
     pub fn failures(&self, limit: usize) -> Vec<Failure> {
         let reason = |key: &String| Some(Failure { key: key.clone(), reason: self.failure(key)?.to_owned() });
         self.failing.iter().take(limit).filter_map(reason).collect()
@@ -234,11 +235,11 @@ impl Items {
     /// Why this registration is not as it should be, if so.
     #[must_use]
     pub fn failure(&self, key: &str) -> Option<&str> {
-        self.items.get(key)?.failure.as_deref()
+        self.by_key.get(key)?.failure.as_deref()
     }
 
     fn ended(&mut self, key: &str) -> Option<&mut Item> {
-        let item = self.items.get_mut(key)?;
+        let item = self.by_key.get_mut(key)?;
         if std::mem::replace(&mut item.running, false) {
             self.running = self.running.saturating_sub(1);
         }

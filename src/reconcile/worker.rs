@@ -422,10 +422,10 @@ impl<R: Registry> Worker<R> {
                 while let Some(removal) = removals.join_next().await {
                     match removal {
                         Ok((id, Ok(()))) => {
-                            tracing::info!(event = "deregistered", service = %id, "deregistered {id}: stopping")
+                            tracing::info!(event = "deregistered", service = %id, "deregistered {id}: stopping");
                         }
                         Ok((id, Err(error))) => {
-                            tracing::warn!(event = "write_failed", op = "deregister", service = %id, error = %error, "cannot deregister {id}: {error}")
+                            tracing::warn!(event = "write_failed", op = "deregister", service = %id, error = %error, "cannot deregister {id}: {error}");
                         }
                         Err(_cancelled) => {}
                     }
@@ -453,15 +453,17 @@ fn tell(id: &ContainerId, told: &Told) {
 fn tell_write(op: &Op, key: &str) {
     match op {
         Op::Register(service) => {
-            tracing::info!(event = "registered", service = %service.id, name = %service.name, address = %service.address, port = service.port, "registered {} as {} at {}:{}", service.id, service.name, service.address, service.port)
+            tracing::info!(event = "registered", service = %service.id, name = %service.name, address = %service.address, port = service.port, "registered {} as {} at {}:{}", service.id, service.name, service.address, service.port);
         }
-        Op::Deregister(id) => tracing::info!(event = "deregistered", service = %id, "deregistered {id}"),
+        Op::Deregister(id) => {
+            tracing::info!(event = "deregistered", service = %id, "deregistered {id}");
+        }
         Op::UpdateCheck { id, status, output } if !key.contains(":remora:") => {
             tracing::info!(event = "health", service = %key, check = %id, status = %status, "{id} is {status}: {output}");
         }
         Op::UpdateCheck { .. } => {}
         Op::RemoveCheck(id) => {
-            tracing::info!(event = "check_removed", service = %key, check = %id, "removed the check {id}")
+            tracing::info!(event = "check_removed", service = %key, check = %id, "removed the check {id}");
         }
     }
 }

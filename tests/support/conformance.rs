@@ -1,6 +1,15 @@
 //! What every [`Registry`] promises. The real one and the fake pass the same suite, so that a scenario that works on the
 //! fake is not a scenario that works on the fake only.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+#![allow(dead_code, reason = "each test binary uses its own part of this suite")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

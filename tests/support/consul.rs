@@ -3,6 +3,13 @@
 //! The binary is the one of `CONSUL_BIN`, else the one on `PATH`, else the one that `docker/consul.sh` has fetched into
 //! `target/consul/`. Without any a test fails: a suite that skips what it cannot run proves nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
 #![allow(dead_code, reason = "each test binary uses its own part of this harness")]
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -43,6 +50,9 @@ struct Ports {
 }
 
 impl Consul {
+    /// Its node name.
+    pub const NODE: &str = "test-node";
+
     /// An agent that has a leader and has registered its own node.
     pub async fn start() -> Self {
         Self::start_with(Options::default()).await
@@ -179,7 +189,7 @@ impl Consul {
         );
         let mut command = Command::new(binary());
         command
-            .args(["agent", "-dev", "-node", self.node(), "-bind", "127.0.0.1", "-client", "127.0.0.1"])
+            .args(["agent", "-dev", "-node", Self::NODE, "-bind", "127.0.0.1", "-client", "127.0.0.1"])
             .args(["-hcl", &ports, "-hcl", "disable_update_check = true"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log file twice"))
@@ -198,7 +208,7 @@ impl Consul {
                 self.child = None;
                 return false;
             }
-            let node = format!("/v1/health/node/{}", self.node());
+            let node = format!("/v1/health/node/{}", Self::NODE);
             if matches!(self.request("GET", &node, "").await, Ok((200, body)) if body.contains("serfHealth")) {
                 return true;
             }

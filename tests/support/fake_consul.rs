@@ -1,6 +1,13 @@
 //! A Consul agent in memory, for scenario tests on a paused clock. It passes the same conformance suite as the real one
 //! (`tests/conformance.rs`), and can be made to fail, to be slow, to forget, and to be edited by others.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
 #![allow(dead_code, reason = "each test binary uses its own part of this fake")]
 
 use std::collections::{BTreeMap, VecDeque};
