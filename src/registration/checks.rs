@@ -277,14 +277,11 @@ impl<'s> One<'_, 's> {
         /// Consul counts probes; beyond this a check would take weeks to change its mind.
         const MOST: u32 = 1000;
         let Some(entry) = self.setting(setting) else { return 0 };
-        match entry.value.trim().parse::<u32>().ok().filter(|number| *number <= MOST) {
-            Some(number) => number,
-            None => {
-                let text = format!("{} is not understood and left out: expected 0 to {MOST}", quoted(entry.value));
-                self.notes.warn(entry.key, text);
-                0
-            }
-        }
+        entry.value.trim().parse::<u32>().ok().filter(|number| *number <= MOST).unwrap_or_else(|| {
+            let text = format!("{} is not understood and left out: expected 0 to {MOST}", quoted(entry.value));
+            self.notes.warn(entry.key, text);
+            0
+        })
     }
 
     /// A boolean; `None` (told) if it is none.

@@ -72,13 +72,12 @@ pub(super) fn say(sight: &Sight, initial: Option<Status>) -> (Status, String) {
 
 /// `unhealthy: exit 1: connection refused`: the verdict, and the end of what the last failed probe said.
 fn with_probe(verdict: &str, health: &Health) -> String {
-    let mut text = verdict.to_owned();
-    match health.exit_code {
-        None | Some(0) => return text,
+    let mut text = match health.exit_code {
+        None | Some(0) => return verdict.to_owned(),
         // Docker's own mark for a probe that ran into its time-out.
-        Some(-1) => text.push_str(": the probe did not end in time"),
-        Some(code) => text.push_str(&format!(": exit {code}")),
-    }
+        Some(-1) => format!("{verdict}: the probe did not end in time"),
+        Some(code) => format!("{verdict}: exit {code}"),
+    };
     let output = one_line(&health.output);
     if !output.is_empty() {
         text.push_str(": ");
@@ -137,21 +136,22 @@ mod tests {
     use super::super::testing::{container, sight};
     use super::*;
 
-    fn health(status: HealthStatus, exit_code: Option<i64>, output: &str) -> Option<Health> {
-        Some(Health { status, failing_streak: 3, exit_code, output: output.into() })
+    fn health(status: HealthStatus, exit_code: Option<i64>, output: &str) -> Health {
+        Health { status, failing_streak: 3, exit_code, output: output.into() }
     }
 
     #[test]
     fn every_word_of_docker_has_a_status_and_a_text() {
         use HealthStatus::{Healthy, Starting, Unhealthy, Unknown};
+        let probed = |status, exit_code, output| Some(health(status, exit_code, output));
         for (state, health, settling, expected) in [
             (State::Running, None, false, (Status::Passing, "running, no HEALTHCHECK")),
-            (State::Running, health(Healthy, Some(0), "now 12:00:01"), false, (Status::Passing, "healthy")),
-            (State::Running, health(Starting, None, ""), false, (Status::Critical, "starting")),
-            (State::Running, health(Starting, Some(7), "no"), false, (Status::Critical, "starting: exit 7: no")),
-            (State::Running, health(Unhealthy, Some(1), "a\nb"), false, (Status::Critical, "unhealthy: exit 1: a b")),
-            (State::Running, health(Unhealthy, Some(1), "a"), true, (Status::Critical, "unhealthy: exit 1: a")),
-            (State::Paused, health(Healthy, Some(0), ""), false, (Status::Critical, "paused")),
+            (State::Running, probed(Healthy, Some(0), "now 12:00:01"), false, (Status::Passing, "healthy")),
+            (State::Running, probed(Starting, None, ""), false, (Status::Critical, "starting")),
+            (State::Running, probed(Starting, Some(7), "no"), false, (Status::Critical, "starting: exit 7: no")),
+            (State::Running, probed(Unhealthy, Some(1), "a\nb"), false, (Status::Critical, "unhealthy: exit 1: a b")),
+            (State::Running, probed(Unhealthy, Some(1), "a"), true, (Status::Critical, "unhealthy: exit 1: a")),
+            (State::Paused, probed(Healthy, Some(0), ""), false, (Status::Critical, "paused")),
             (State::Unknown("odd\u{7}".into()), None, false, (Status::Critical, "Docker says 'odd '")),
         ] {
             let mut sight = sight(container("web").build());
@@ -163,23 +163,24 @@ mod tests {
         let mut settling = sight(container("web").build());
         settling.settling = true;
         assert_eq!(say(&settling, Some(Status::Passing)).0, Status::Critical);
-        settling.container.health = health(Unknown, None, "");
+        settling.container.health = Some(health(Unknown, None, ""));
         assert_eq!(say(&settling, Some(Status::Passing)).0, Status::Critical);
     }
 
     #[test]
     fn the_initial_status_is_for_starting_only() {
         let mut sight = sight(container("web").build());
-        sight.container.health = health(HealthStatus::Starting, None, "");
+        sight.container.health = Some(health(HealthStatus::Starting, None, ""));
         assert_eq!(say(&sight, Some(Status::Warning)).0, Status::Warning);
-        sight.container.health = health(HealthStatus::Unhealthy, None, "");
+        sight.container.health = Some(health(HealthStatus::Unhealthy, None, ""));
         assert_eq!(say(&sight, Some(Status::Passing)).0, Status::Critical);
     }
 
     #[test]
     fn a_long_output_keeps_its_end() {
         let mut sight = sight(container("web").build());
-        sight.container.health = health(HealthStatus::Unhealthy, Some(1), &format!("{}the error", "é".repeat(2000)));
+        sight.container.health =
+            Some(health(HealthStatus::Unhealthy, Some(1), &format!("{}the error", "é".repeat(2000))));
         let (_, output) = say(&sight, None);
         assert!(output.len() <= LONGEST && output.ends_with("the error") && output.starts_with("unhealthy: exit 1: "));
     }

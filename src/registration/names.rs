@@ -204,7 +204,7 @@ pub(super) fn base_id(
             let mut id = id_part(&id);
             if several_ports && !is_exact(entry.scope) {
                 notes.warn(entry.key, "is one id for several ports: -<port> is added so that each has its own");
-                id.push_str(&format!("-{number}"));
+                id = format!("{id}-{number}");
             }
             (id, entry.to_string())
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{Place, Spot, Unreachable, from_label, host, published};
 use super::metadata::Metadata;
-use super::network::{Owner, inside};
+use super::network::{NETWORK, Owner, inside};
 use super::notes::Notes;
 use super::values::{list, quoted};
 use crate::config::{Bindings, Publish};
@@ -42,6 +42,9 @@ impl<'a> Ways<'a> {
             _ => None,
         };
         let declared = declared(container, notes);
+        if !publish.internal && container.labels.contains_key(NETWORK) {
+            notes.tell(NETWORK, "does nothing here: only with REMORA_INTERNAL are addresses of networks registered");
+        }
         Self { container, owner, publish, label, direct, declared }
     }
 
@@ -205,19 +208,22 @@ fn spans(ports: &BTreeSet<Port>) -> String {
     for port in sorted {
         match runs.last_mut() {
             Some((first, last)) if first.protocol == port.protocol && last.checked_add(1) == Some(port.number) => {
-                *last = port.number
+                *last = port.number;
             }
             _ => runs.push((port, port.number)),
         }
     }
     let more = runs.len().saturating_sub(SHOWN);
-    let shown = runs.iter().take(SHOWN).map(|(first, last)| match first.number == *last {
-        true => first.to_string(),
-        false => format!("{}-{last}/{}", first.number, first.protocol.as_str()),
+    let shown = runs.iter().take(SHOWN).map(|(first, last)| {
+        if first.number == *last {
+            first.to_string()
+        } else {
+            format!("{}-{last}/{}", first.number, first.protocol.as_str())
+        }
     });
     let mut text = shown.collect::<Vec<_>>().join(", ");
     if more > 0 {
-        text.push_str(&format!(" and {more} more"));
+        text = format!("{text} and {more} more");
     }
     text
 }

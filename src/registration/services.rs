@@ -212,15 +212,12 @@ impl Rules<'_> {
         let mut from = Vec::new();
         let mut read = |options: &[&str], weight: &mut u16| {
             let Some(entry) = options.iter().find_map(|option| self.metadata.get(option, port)) else { return };
-            match entry.value.trim().parse::<u16>().ok().filter(|&number| number != 0) {
-                Some(number) => {
-                    *weight = number;
-                    from.push(entry.to_string());
-                }
-                None => {
-                    let text = format!("{} is not understood and left out: expected 1 to 65535", quoted(entry.value));
-                    notes.warn(entry.key, text);
-                }
+            if let Some(number) = entry.value.trim().parse::<u16>().ok().filter(|&number| number != 0) {
+                *weight = number;
+                from.push(entry.to_string());
+            } else {
+                let text = format!("{} is not understood and left out: expected 1 to 65535", quoted(entry.value));
+                notes.warn(entry.key, text);
             }
         };
         read(&["weights_passing", "weight"], &mut weights.passing);
@@ -248,7 +245,7 @@ fn full_id(base: &str, place: &Place, named: &Named) -> String {
     if let Some((host_ip, host_port)) = place.binding {
         // An IPv6 address brings colons of its own, which would read as further parts.
         let host_ip = host_ip.to_string().replace(':', "-");
-        id.push_str(&format!(":{host_ip}:{host_port}"));
+        id = format!("{id}:{host_ip}:{host_port}");
     }
     if let Some(suffix) = &named.id_suffix {
         id.push(':');
@@ -263,6 +260,7 @@ fn unique(id: String, ids: &mut BTreeSet<String>, notes: &mut Notes) -> String {
         return id;
     }
     notes.warn("id", format!("{} is the id of two services: a number is added to the second", quoted(&id)));
-    let free = (2_usize..).map(|number| format!("{id}:{number}")).find(|id| ids.insert(id.to_lowercase()));
-    free.unwrap_or(id)
+    // One more candidate than there are ids: one of them is free.
+    let mut candidates = (2..=ids.len() + 2).map(|number| format!("{id}:{number}"));
+    candidates.find(|id| ids.insert(id.to_lowercase())).unwrap_or(id)
 }

@@ -7,7 +7,7 @@ use super::{Note, Peers, Planned, Registration, Settings, Verdict, register};
 use crate::config::{HostAddress, Publish};
 use crate::consul::Service;
 use crate::docker::{
-    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, NetworkMode, Port, Protocol, Sight, Signal, State,
+    Binding, Container, ContainerId, Health, HealthStatus, NetworkMode, Port, Protocol, Sight, Signal, State,
 };
 
 /// Builds a container, by default a running one of image `repo/app:1` on the default bridge, without ports.
@@ -66,7 +66,7 @@ impl Builder {
 
     /// A network with an address in it, `fd00::2` or `10.0.0.2`; again with the other family adds that.
     pub(super) fn network(mut self, name: &str, address: &str) -> Self {
-        let endpoint = self.0.networks.entry(name.to_owned()).or_insert_with(Endpoint::default);
+        let endpoint = self.0.networks.entry(name.to_owned()).or_default();
         match address.parse().unwrap() {
             std::net::IpAddr::V4(v4) => endpoint.ipv4 = Some(v4),
             std::net::IpAddr::V6(v6) => endpoint.ipv6 = Some(v6),
@@ -181,11 +181,9 @@ impl Registration {
     /// `id name address:port` per service.
     pub(super) fn lines(&self) -> Vec<String> {
         let line = |service: &&Service| {
-            let address = match service.address.contains(':') {
-                true => format!("[{}]", service.address),
-                false => service.address.clone(),
-            };
-            format!("{} {} {address}:{}", service.id, service.name, service.port)
+            let address: std::net::IpAddr = service.address.parse().unwrap();
+            let address = std::net::SocketAddr::new(address, service.port);
+            format!("{} {} {address}", service.id, service.name)
         };
         self.services().iter().map(line).collect()
     }
