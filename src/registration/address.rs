@@ -12,8 +12,8 @@ use crate::docker::{Binding, Container};
 pub(super) struct Spot {
     /// The address to register.
     pub address: IpAddr,
-    /// The same instance in the other address family.
-    pub other: Option<IpAddr>,
+    /// The same instance in the other address family, with the port there if it is another one.
+    pub other: Option<(IpAddr, Option<u16>)>,
     /// The setting, label or rule that gave it.
     pub from: String,
 }
@@ -117,24 +117,27 @@ pub(super) fn published(
 ) -> (Vec<Place>, Vec<Unreachable>) {
     let mut places: Vec<Place> = Vec::new();
     let mut refused = Vec::new();
+    let pairs = wildcard_pairs(bindings);
     for binding in bindings {
         let host_ip = binding.host_ip.to_canonical();
-        let spot = if host_ip.is_unspecified() {
-            wildcard(bindings, binding.host_port, node, label)
+        let found = if host_ip.is_unspecified() {
+            wildcard(pair_of(&pairs, binding), node, label)
         } else {
             match unfit(host_ip) {
                 Some(why) => Err(Unreachable::by_choice(format!("published on {host_ip} only, {why}"))),
-                None => Ok(Spot { address: host_ip, other: None, from: format!("published on {host_ip} only") }),
+                None => {
+                    let from = format!("published on {host_ip} only");
+                    Ok((Spot { address: host_ip, other: None, from }, binding.host_port))
+                }
             }
         };
-        match spot {
-            Ok(spot) => {
+        match found {
+            Ok((spot, port)) => {
                 let spot = label.cloned().unwrap_or(spot);
-                let is_known = |place: &Place| place.spot.address == spot.address && place.port == binding.host_port;
+                let is_known = |place: &Place| place.spot.address == spot.address && place.port == port;
                 if !places.iter().any(is_known) {
                     let further = (!places.is_empty()).then_some((host_ip, binding.host_port));
-                    let port_from = "host port".to_owned();
-                    places.push(Place { spot, port: binding.host_port, port_from, binding: further });
+                    places.push(Place { spot, port, port_from: "host port".to_owned(), binding: further });
                 }
             }
             Err(why) if refused.contains(&why) => {}
@@ -147,23 +150,50 @@ pub(super) fn published(
     (places, refused)
 }
 
-/// `0.0.0.0` and `::` with the same host port are one publication in two families.
-fn wildcard(bindings: &[Binding], port: u16, node: HostAddress, label: Option<&Spot>) -> Result<Spot, Unreachable> {
-    let has = |v4: bool| {
-        bindings.iter().any(|binding| {
-            binding.host_port == port && binding.host_ip.is_unspecified() && binding.host_ip.is_ipv4() == v4
-        })
+/// One publication on every address of the host: its port in either family.
+type Pair = (Option<u16>, Option<u16>);
+
+/// `0.0.0.0` and `::` are one publication in two families. With a port of the operator's choice it is the same number in
+/// both; with one of the engine's choice (`-p 8080`) Docker 20.10 takes a number of its own in each, so what is left over
+/// is paired in order.
+fn wildcard_pairs(bindings: &[Binding]) -> Vec<Pair> {
+    let ports = |v4: bool| {
+        let of_family = move |binding: &&Binding| binding.host_ip.is_unspecified() && binding.host_ip.is_ipv4() == v4;
+        let mut ports: Vec<u16> = bindings.iter().filter(of_family).map(|binding| binding.host_port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
     };
-    let v4 = node.v4.filter(|_| has(true)).map(IpAddr::V4);
-    let v6 = node.v6.filter(|_| has(false)).map(IpAddr::V6);
-    match (v4.or(v6), label) {
-        (Some(address), _) => {
-            let other = v4.and(v6);
-            Ok(Spot { address, other, from: "REMORA_ADDRESS".to_owned() })
+    let (v4, v6) = (ports(true), ports(false));
+    let (both, only_v4): (Vec<u16>, Vec<u16>) = v4.into_iter().partition(|port| v6.contains(port));
+    let mut only_v6 = v6.into_iter().filter(|port| !both.contains(port));
+    let mut pairs: Vec<Pair> = only_v4.into_iter().map(|port| (Some(port), only_v6.next())).collect();
+    pairs.extend(only_v6.map(|port| (None, Some(port))));
+    pairs.extend(both.into_iter().map(|port| (Some(port), Some(port))));
+    pairs
+}
+
+fn pair_of(pairs: &[Pair], binding: &Binding) -> Pair {
+    let own = Some(binding.host_port);
+    let same = |(v4, v6): &&Pair| if binding.host_ip.is_ipv4() { *v4 == own } else { *v6 == own };
+    pairs.iter().find(same).copied().unwrap_or_default()
+}
+
+/// Where a publication on every address of the host is reached.
+fn wildcard((v4, v6): Pair, node: HostAddress, label: Option<&Spot>) -> Result<(Spot, u16), Unreachable> {
+    let at_v4 = node.v4.map(IpAddr::V4).zip(v4);
+    let at_v6 = node.v6.map(IpAddr::V6).zip(v6);
+    match (at_v4, at_v6, label, v4.or(v6)) {
+        (Some((address, port)), at_v6, _, _) => {
+            let other = at_v6.map(|(address, other)| (address, Some(other).filter(|other| *other != port)));
+            Ok((Spot { address, other, from: "REMORA_ADDRESS".to_owned() }, port))
         }
-        (None, Some(label)) => Ok(label.clone()),
-        (None, None) => {
-            let family = if has(true) { "IPv4" } else { "IPv6" };
+        (None, Some((address, port)), _, _) => {
+            Ok((Spot { address, other: None, from: "REMORA_ADDRESS".to_owned() }, port))
+        }
+        (None, None, Some(label), Some(port)) => Ok((label.clone(), port)),
+        (None, None, _, _) => {
+            let family = if v4.is_some() { "IPv4" } else { "IPv6" };
             Err(Unreachable::to_mend(format!("the host's {family} address is not known: set REMORA_ADDRESS")))
         }
     }
@@ -193,10 +223,23 @@ mod tests {
         let (places, refused) = published(&bindings, node(Some("192.0.2.1"), Some("2001:db8::1")), None, Bindings::All);
         assert_eq!(places.len(), 1);
         assert_eq!(places[0].spot.address.to_string(), "192.0.2.1");
-        assert_eq!(places[0].spot.other.unwrap().to_string(), "2001:db8::1");
+        assert_eq!(places[0].spot.other, Some(("2001:db8::1".parse().unwrap(), None)));
         assert!(refused.is_empty());
         assert_eq!(shown(&bindings, node(None, Some("2001:db8::1"))), ["2001:db8::1 8080"]);
         assert_eq!(shown(&bindings, node(Some("192.0.2.1"), None)), ["192.0.2.1 8080"]);
+    }
+
+    #[test]
+    fn a_wildcard_pair_with_ports_of_the_engines_choice_is_one_place_too() {
+        let bindings = [binding("0.0.0.0", 32768), binding("::", 32770), binding("0.0.0.0", 80), binding("::", 80)];
+        let dual = node(Some("192.0.2.1"), Some("2001:db8::1"));
+        let (places, refused) = published(&bindings, dual, None, Bindings::All);
+        assert_eq!(places.iter().map(|place| place.port).collect::<Vec<_>>(), [32768, 80]);
+        assert_eq!(places[0].spot.other, Some(("2001:db8::1".parse().unwrap(), Some(32770))));
+        assert_eq!(places[1].spot.other, Some(("2001:db8::1".parse().unwrap(), None)));
+        assert!(refused.is_empty());
+        assert_eq!(shown(&bindings, node(Some("192.0.2.1"), None)), ["192.0.2.1 32768", "192.0.2.1 80"]);
+        assert_eq!(shown(&bindings, node(None, Some("2001:db8::1"))), ["2001:db8::1 32770", "2001:db8::1 80"]);
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn spot(endpoint: &Endpoint, preferred: Option<IpAddr>, from: String) -> Result<
     let Some(address) = preferred.or_else(|| addresses(endpoint).next()) else {
         return Err(Unreachable::to_mend(format!("no address in {from}")));
     };
-    let other = addresses(endpoint).find(|other| *other != address);
+    let other = addresses(endpoint).find(|other| *other != address).map(|other| (other, None));
     Ok(Spot { address, other, from })
 }
 

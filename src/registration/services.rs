@@ -228,12 +228,12 @@ impl Rules<'_> {
 
 /// Both families, where both are known. Consul's DNS answers A and AAAA from these.
 fn tagged_addresses(place: &Place) -> BTreeMap<String, TaggedAddress> {
-    let Some(other) = place.spot.other else { return BTreeMap::new() };
-    [place.spot.address, other]
+    let Some((other, other_port)) = place.spot.other else { return BTreeMap::new() };
+    [(place.spot.address, place.port), (other, other_port.unwrap_or(place.port))]
         .into_iter()
-        .map(|address| {
+        .map(|(address, port)| {
             let tag = if address.is_ipv4() { "lan_ipv4" } else { "lan_ipv6" };
-            (tag.to_owned(), TaggedAddress { address: address.to_string(), port: place.port })
+            (tag.to_owned(), TaggedAddress { address: address.to_string(), port })
         })
         .collect()
 }
