@@ -255,7 +255,7 @@ fn check_kind(kind: &CheckKind, address: &str, settings: &Settings) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn whatever_the_keys_say_consul_takes_what_comes_out(sight in a_container(), settings in some_settings()) {
@@ -263,6 +263,10 @@ proptest! {
         check(&first, &settings);
         prop_assert_eq!(first, run(&sight, &settings), "the same input gives the same output");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn what_docker_says_about_health_changes_no_definition(sight in a_container(), settings in some_settings()) {

@@ -194,3 +194,26 @@ fn a_missing_owner_of_the_network_is_waited_for_whatever_the_mode() {
     let member = container("web").mode(NetworkMode::Container("gone".into())).label("remora.portless", "true");
     assert!(matches!(alone(member, &settings()).verdict, Verdict::Nothing(why) if why.contains("gone")));
 }
+
+#[test]
+fn the_example_of_the_page_gives_what_the_page_says() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/labels.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let example = page.split("```").nth(1).unwrap();
+    let mut web = container("web").publish("80", 8080).publish("9100", 9100).label("SERVICE_9100_IGNORE", "true");
+    for line in example.trim().lines() {
+        let (key, value) = line.split_once('=').unwrap();
+        web = web.label(key, value);
+    }
+    let registration = alone(web, &settings());
+    let checks = registration.services()[0].checks.iter().map(|check| {
+        let name = check.id.rsplit(':').next().unwrap().to_owned();
+        match &check.kind {
+            CheckKind::Http { probe, .. } | CheckKind::Tcp { probe, .. } => (name, probe.interval.as_secs()),
+            _ => (name, 0),
+        }
+    });
+    let expected = [("docker", 0), ("http", 15), ("metrics", 15), ("ready", 5)];
+    assert_eq!(checks.collect::<Vec<_>>(), expected.map(|(name, seconds)| (name.to_owned(), seconds)));
+    assert!(registration.notes.iter().all(|note| !note.warning), "{:?}", registration.notes);
+}
