@@ -77,8 +77,8 @@ struct Held {
 struct Containers {
     held: HashMap<ContainerId, Held>,
     names: HashMap<String, ContainerId>,
-    /// Containers that share the network of this id or name.
-    sharers: HashMap<String, BTreeSet<ContainerId>>,
+    /// Containers whose meaning depends on the one with this id or name: they share its network, or wait for its place.
+    dependents: HashMap<String, BTreeSet<ContainerId>>,
 }
 
 impl Peers for Containers {
@@ -327,21 +327,29 @@ impl Book {
 
     fn here(&mut self, id: &ContainerId, sight: &Arc<Sight>, heard: Option<Instant>) -> Told {
         self.gone.remove(id);
+        // Whoever knew it under the name it had is concerned too.
+        let mut dependents = self
+            .containers
+            .held
+            .get(id)
+            .map(|held| Arc::clone(&held.sight))
+            .map_or_else(BTreeSet::new, |before| self.dependents_of(&before));
         self.remember(id, Arc::clone(sight));
+        dependents.extend(self.dependents_of(sight));
+        dependents.remove(id);
         let told = self.mean(id, heard);
-        for sharer in self.sharers_of(sight) {
-            self.mean(&sharer, heard);
+        for dependent in dependents {
+            self.mean(&dependent, heard);
         }
         told
     }
 
     /// Puts the sight in its place, so that peers find it.
     fn remember(&mut self, id: &ContainerId, sight: Arc<Sight>) {
-        use crate::docker::NetworkMode::Container as Shared;
         let containers = &mut self.containers;
         containers.names.insert(sight.container.name.clone(), id.clone());
-        if let Shared(owner) = &sight.container.network_mode {
-            containers.sharers.entry(owner.clone()).or_default().insert(id.clone());
+        for peer in registration::depends_on(&sight.container) {
+            containers.dependents.entry(peer.to_owned()).or_default().insert(id.clone());
         }
         let Some(held) = containers.held.get_mut(id) else {
             let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
@@ -353,11 +361,29 @@ impl Book {
         if renamed && containers.names.get(&before.container.name) == Some(id) {
             containers.names.remove(&before.container.name);
         }
+        let now: Vec<&str> = registration::depends_on(&held.sight.container).collect();
+        for peer in registration::depends_on(&before.container).filter(|peer| !now.contains(peer)) {
+            remove_dependent(&mut containers.dependents, peer, id);
+        }
     }
 
-    fn sharers_of(&self, sight: &Sight) -> Vec<ContainerId> {
-        let of = |owner: &str| self.containers.sharers.get(owner).into_iter().flatten().cloned();
-        of(sight.container.id.as_str()).chain(of(sight.container.id.short())).chain(of(&sight.container.name)).collect()
+    /// Every container whose meaning depends on this one, also by way of others.
+    fn dependents_of(&self, sight: &Arc<Sight>) -> BTreeSet<ContainerId> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![Arc::clone(sight)];
+        while let Some(sight) = open.pop() {
+            let container = &sight.container;
+            for peer in [container.id.as_str(), container.id.short(), &container.name] {
+                for id in self.containers.dependents.get(peer).into_iter().flatten() {
+                    if found.insert(id.clone())
+                        && let Some(held) = self.containers.held.get(id)
+                    {
+                        open.push(Arc::clone(&held.sight));
+                    }
+                }
+            }
+        }
+        found
     }
 
     /// Works out anew what a container means.
@@ -433,13 +459,8 @@ impl Book {
         if self.containers.names.get(&held.sight.container.name) == Some(id) {
             self.containers.names.remove(&held.sight.container.name);
         }
-        if let crate::docker::NetworkMode::Container(owner) = &held.sight.container.network_mode
-            && let Some(sharers) = self.containers.sharers.get_mut(owner)
-        {
-            sharers.remove(id);
-            if sharers.is_empty() {
-                self.containers.sharers.remove(owner);
-            }
+        for peer in registration::depends_on(&held.sight.container) {
+            remove_dependent(&mut self.containers.dependents, peer, id);
         }
         for (at, wanted) in held.keys {
             self.claims.remove(&at, id);
@@ -449,8 +470,8 @@ impl Book {
             self.items.renew(&wanted, heard);
             self.settle(&at, heard);
         }
-        for sharer in self.sharers_of(&held.sight) {
-            self.mean(&sharer, heard);
+        for dependent in self.dependents_of(&held.sight) {
+            self.mean(&dependent, heard);
         }
     }
 
@@ -636,6 +657,15 @@ impl Book {
                 self.registered.remove(container);
                 self.gone.remove(container);
             }
+        }
+    }
+}
+
+fn remove_dependent(dependents: &mut HashMap<String, BTreeSet<ContainerId>>, peer: &str, id: &ContainerId) {
+    if let Some(ids) = dependents.get_mut(peer) {
+        ids.remove(id);
+        if ids.is_empty() {
+            dependents.remove(peer);
         }
     }
 }

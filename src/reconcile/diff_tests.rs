@@ -70,7 +70,8 @@ fn what_consul_adds_by_itself_is_no_difference() {
 
 #[test]
 fn every_edit_from_outside_is_seen() {
-    let edits: [(&str, fn(&mut ActualService)); 10] = [
+    type Edit = fn(&mut ActualService);
+    let edits: [(&str, Edit); 10] = [
         ("name", |s| s.name.push('x')),
         ("address", |s| s.address.push('1')),
         ("port", |s| s.port += 1),

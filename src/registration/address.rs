@@ -123,12 +123,10 @@ pub(super) fn published(
         let found = if host_ip.is_unspecified() {
             wildcard(pair_of(&pairs, binding), node, label)
         } else {
+            let from = format!("published on {host_ip} only");
             match unfit(host_ip) {
-                Some(why) => Err(Unreachable::by_choice(format!("published on {host_ip} only, {why}"))),
-                None => {
-                    let from = format!("published on {host_ip} only");
-                    Ok((Spot { address: host_ip, other: None, from }, binding.host_port))
-                }
+                Some(why) => Err(Unreachable::by_choice(format!("{from}, {why}"))),
+                None => Ok((Spot { address: host_ip, other: None, from }, binding.host_port)),
             }
         };
         match found {

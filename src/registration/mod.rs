@@ -42,7 +42,7 @@ use std::sync::Arc;
 
 use crate::config::Publish;
 use crate::consul::{Service, Status};
-use crate::docker::Sight;
+use crate::docker::{Container, NetworkMode, Sight};
 use notes::Notes;
 
 /// What the rules need to know besides the container.
@@ -108,6 +108,20 @@ pub struct Note {
 pub trait Peers {
     /// The container, if the observation knows it.
     fn find(&self, id_or_name: &str) -> Option<Arc<Sight>>;
+}
+
+/// The peers, by id or name, that [`register`] asks for when it judges this container: when one of them changes, this one
+/// has to be judged again.
+pub fn depends_on(container: &Container) -> impl Iterator<Item = &str> {
+    let owner = match &container.network_mode {
+        NetworkMode::Container(owner) => Some(owner.as_str()),
+        _ => None,
+    };
+    let place = match names::role(&container.name) {
+        (name, names::Role::Staged) => Some(name),
+        _ => None,
+    };
+    owner.into_iter().chain(place)
 }
 
 /// The rules: what this container means in Consul.
