@@ -148,7 +148,10 @@ impl<E: Engine> Observer<E> {
                         self.metrics.event(event.kind.as_str());
                         self.ledger.event(&event, Instant::now());
                     }
-                    Some(Err(error)) => link = self.lost(&error.to_string()),
+                    Some(Err(error)) => {
+                        self.metrics.docker_request(DockerCall::Events, Outcome::docker(&Err::<(), _>(error.clone())));
+                        link = self.lost(&error.to_string());
+                    }
                     None => link = self.lost("the event stream ended"),
                 },
                 Some(job) = self.jobs.join_next(), if !self.jobs.is_empty() => match job {

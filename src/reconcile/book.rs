@@ -50,6 +50,8 @@ pub struct Book {
     ahead: bool,
     /// Keys that are wanted and registered.
     published: usize,
+    /// What the authors of labels should know, over all containers.
+    notes: usize,
 }
 
 /// What a change of a container came to, for the log.
@@ -114,6 +116,7 @@ impl Book {
             read_once: false,
             ahead: false,
             published: 0,
+            notes: 0,
         }
     }
 
@@ -307,6 +310,12 @@ impl Book {
         self.items.running()
     }
 
+    /// How much there is that the authors of labels should know.
+    #[must_use]
+    pub const fn notes(&self) -> usize {
+        self.notes
+    }
+
     /// How many fail.
     #[must_use]
     pub fn failing(&self) -> usize {
@@ -408,6 +417,7 @@ impl Book {
             if nothing != held.nothing {
                 told.nothing.clone_from(&nothing);
             }
+            self.notes = self.notes + notes.len() - held.notes.len();
             held.notes = notes;
             held.nothing = nothing;
             stirred.extend(held.keys.keys().filter(|at| !claims.contains_key(*at)).cloned());
@@ -456,6 +466,7 @@ impl Book {
             }
         }
         let Some(held) = held else { return };
+        self.notes -= held.notes.len();
         if self.containers.names.get(&held.sight.container.name) == Some(id) {
             self.containers.names.remove(&held.sight.container.name);
         }

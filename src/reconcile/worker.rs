@@ -267,6 +267,7 @@ impl<R: Registry> Worker<R> {
     }
 
     fn watched(&mut self, result: &Result<bool, ConsulError>) {
+        self.metrics.consul_request(ConsulCall::Changed, Outcome::consul(result), Duration::ZERO);
         let wait = match result {
             Ok(false) => Duration::ZERO,
             // A registration that somebody fights over must not turn this into a hot loop.
@@ -367,6 +368,8 @@ impl<R: Registry> Worker<R> {
         self.metrics.services_registered(services);
         self.metrics.pending(pending);
         self.metrics.failing(failing_count);
+        self.metrics.label_notes(self.book.notes());
+        self.metrics.queue_depth(self.observed.len());
         self.view.send_if_modified(|view| {
             view.last_tick = now;
             let changed = (view.reachable, view.synced, view.services, view.pending, view.failing_count, &view.failing)

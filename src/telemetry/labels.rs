@@ -198,8 +198,6 @@ labels! {
         ChangedCheck = "changed_check",
         /// One of our services had a check that nobody asked for.
         ForeignCheck = "foreign_check",
-        /// A service with our mark belonged to no container.
-        Stale = "stale",
     }
 }
 
@@ -210,8 +208,6 @@ labels! {
         Ok = "ok",
         /// It failed.
         Failed = "failed",
-        /// It answered something that cannot be (everything gone at once), and was not believed.
-        Implausible = "implausible",
     }
 }
 

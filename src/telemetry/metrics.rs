@@ -388,7 +388,7 @@ mod tests {
         metrics.lag(Duration::from_millis(3));
         metrics.drift_repaired(Drift::ForeignCheck);
         metrics.reconciled(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-        metrics.resync(ResyncOutcome::Implausible);
+        metrics.resync(ResyncOutcome::Failed);
         metrics.queue_depth(3);
         for line in [
             "remora_docker_connected 1",
@@ -411,7 +411,7 @@ mod tests {
             "remora_event_to_catalog_seconds_bucket{le=\"0.005\"} 1",
             "remora_drift_repaired_total{kind=\"foreign_check\"} 1",
             "remora_reconcile_last_success_timestamp_seconds 1700000000.0",
-            "remora_resync_total{outcome=\"implausible\"} 1",
+            "remora_resync_total{outcome=\"failed\"} 1",
             "remora_queue_depth 3",
         ] {
             has(&metrics, line);
