@@ -1,1 +1,340 @@
-//! agent
+//! Which tasks run, how they are supervised, and the order of shutdown.
+//!
+//! | Task | What it does | Ends |
+//! |---|---|---|
+//! | observer | follows Docker | at shutdown, or when the engine is another one than at the start |
+//! | worker | keeps Consul true | at shutdown, after its goodbye |
+//! | http | `/healthz`, `/readyz`, `/metrics` | at shutdown |
+//!
+//! A task that ends before the shutdown, or panics, ends the process with a status that is not zero: the supervisor
+//! (Docker's restart policy) starts it again, and everything it needs to know is in Docker and in Consul.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::config::{Config, Filter};
+use crate::consul::{self, AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, Service, Status};
+use crate::docker::observe::Observer;
+use crate::docker::{DockerEngine, Engine, EngineInfo, Lens, NetworkMode};
+use crate::host::{self, Candidates, Choice};
+use crate::reconcile::{Book, Wiring, Worker, own, worker};
+use crate::registration::Settings;
+use crate::telemetry::{self, ConsulView, DockerView, Face, Metrics};
+use crate::template::Template;
+
+/// Changes that wait between observing and reconciling. When it is full the observer keeps the rest, one per container.
+const CHANGES: usize = 256;
+
+/// `docker stop` kills after ten seconds; the goodbye itself is bounded by seven.
+const SHUTDOWN: Duration = Duration::from_secs(9);
+
+/// An agent that has been away for so long is not coming back: Consul removes its own service then, and with it the claim
+/// to what it registered.
+const OWN_REAP: Duration = Duration::from_secs(72 * 3600);
+
+/// How often an HTTP port that is taken is tried again.
+const BIND_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why the agent ended other than by being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Consul's client cannot be made (certificates).
+    #[error("{0}")]
+    Consul(#[from] consul::ClientError),
+    /// Docker's client cannot be made (certificates).
+    #[error("{0}")]
+    Docker(#[from] crate::docker::DockerError),
+    /// A task ended that must not.
+    #[error("the task `{0}` ended; ending too, so that the supervisor starts everything anew")]
+    TaskEnded(&'static str),
+    /// The signals of the process cannot be listened to.
+    #[error("cannot listen to signals: {0}")]
+    Signals(#[from] std::io::Error),
+}
+
+/// What is kept of an inspect document, by the settings.
+#[must_use]
+pub fn lens(config: &Config) -> Lens {
+    let filters = config.publish.include.iter().chain(&config.publish.exclude);
+    let filtered =
+        filters.filter_map(|filter| if let Filter::Label { key, .. } = filter { Some(key.clone()) } else { None });
+    let labels: BTreeSet<String> = filtered.chain(config.publish.use_ip_from_label.clone()).collect();
+    let template = config.publish.tags.as_deref().filter(|tags| tags.contains("{{"));
+    Lens { labels, tags: template.and_then(|tags| Template::parse(tags).ok()) }
+}
+
+/// The settings of the rules, once it is known who the engine is.
+#[must_use]
+pub fn settings(config: &Config, engine: &EngineInfo, choice: &Choice) -> Settings {
+    let mut publish = config.publish.clone();
+    publish.address = choice.address;
+    Settings {
+        node: config.node.clone().unwrap_or_else(|| engine.name.clone()),
+        engine: engine_mark(&engine.id),
+        publish,
+        health_ttl: config.health_ttl,
+    }
+}
+
+/// The part of an engine's id that goes into marks and ids: letters and digits only, since ids are parts of paths.
+fn engine_mark(id: &str) -> String {
+    id.chars().filter(char::is_ascii_alphanumeric).take(12).collect()
+}
+
+/// Chooses the address to advertise.
+pub async fn address(config: &Config, engine: &DockerEngine, info: &EngineInfo, consul: Option<&AgentFacts>) -> Choice {
+    let candidates = Candidates {
+        configured: config.publish.address,
+        swarm: info.swarm_address,
+        consul: consul.and_then(|facts| facts.advertise),
+        route: host::route(),
+        contained: contained(engine).await,
+    };
+    host::choose(&candidates, host::is_local)
+}
+
+/// Whether this process runs in a container with a network of its own.
+async fn contained(engine: &DockerEngine) -> bool {
+    // Docker puts this file into every container.
+    if !std::path::Path::new("/.dockerenv").exists() {
+        return false;
+    }
+    let Ok(hostname) = std::fs::read_to_string("/etc/hostname") else { return false };
+    // A container's own name for itself is its short id unless it was given another one; with the host's network it is
+    // the host's name, which is no container's.
+    match engine.inspect(hostname.trim()).await {
+        Ok(container) => container.network_mode != NetworkMode::Host,
+        Err(_) => false,
+    }
+}
+
+/// The agent's own service in Consul: a blind node is one red row.
+#[must_use]
+pub fn own_service(settings: &Settings, http: Option<SocketAddr>) -> Service {
+    let id = own::own_service_id(settings);
+    let reachable = http.filter(|at| !at.ip().is_loopback());
+    let address = settings.publish.address;
+    let advertised = address.v4.map(|v4| v4.to_string()).or_else(|| address.v6.map(|v6| v6.to_string()));
+    let pairs = [
+        (Service::META_OWNER, "remora".to_owned()),
+        (Service::META_NODE, settings.node.clone()),
+        (Service::META_ENGINE, settings.engine.clone()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("mode", "agent".to_owned()),
+    ];
+    let mut service = Service {
+        name: "remora".to_owned(),
+        address: advertised.unwrap_or_default(),
+        port: reachable.map_or(0, |at| at.port()),
+        tags: Vec::new(),
+        meta: pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        tagged_addresses: BTreeMap::new(),
+        weights: None,
+        enable_tag_override: false,
+        checks: vec![Check {
+            id: format!("{id}:agent"),
+            name: format!("Remora on {}", settings.node),
+            notes:
+                "Fed by Remora itself every 10 s. Critical: Remora does not run here, or cannot see Docker; what it \
+                    registered stays as it was last seen."
+                    .to_owned(),
+            kind: CheckKind::Ttl { ttl: worker::OWN_TTL },
+            status: Status::Warning,
+            output: "starting".to_owned(),
+            deregister_after: Some(OWN_REAP),
+            success_before_passing: 0,
+            failures_before_critical: 0,
+        }],
+        id,
+    };
+    service.seal();
+    service
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`AgentError`]; the process should end with a status other than zero.
+pub async fn run(config: Config) -> Result<(), AgentError> {
+    // As process 1 an unhandled SIGTERM is ignored by the kernel: before anything else.
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let shutdown = CancellationToken::new();
+    let engine = DockerEngine::new(&config.docker, lens(&config))?;
+    let client = Client::new(&config.consul)?;
+    let (metrics, now) = (Arc::new(Metrics::new()), Instant::now());
+    let (docker_view, docker_seen) = watch::channel(DockerView::starting(now));
+    let (consul_view, consul_seen) = watch::channel(ConsulView::starting(now));
+    let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    if let Some(at) = config.http {
+        let face = Face::new(Arc::clone(&metrics), docker_seen.clone(), consul_seen);
+        tasks.spawn(serve(at, face, shutdown.clone()));
+    }
+    let publish = publish(config, engine, client, docker_view, consul_view, docker_seen, metrics, shutdown.clone());
+    tasks.spawn(publish);
+
+    let ended = tokio::select! {
+        _ = term.recv() => None,
+        _ = int.recv() => None,
+        Some(ended) = tasks.join_next() => Some(name_of(ended)),
+    };
+    if ended.is_none() {
+        tracing::info!(event = "stopping", "stopping");
+    }
+    shutdown.cancel();
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    tokio::select! {
+        late = timeout(SHUTDOWN, rest) => if late.is_err() {
+            tracing::warn!(event = "shutdown_late", "not everything ended in time; ending anyway");
+        },
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    match ended {
+        None => Ok(()),
+        Some(task) => Err(AgentError::TaskEnded(task)),
+    }
+}
+
+fn name_of(ended: Result<&'static str, tokio::task::JoinError>) -> &'static str {
+    match ended {
+        Ok(name) => name,
+        Err(error) if error.is_panic() => "panicked",
+        Err(_) => "cancelled",
+    }
+}
+
+/// Serves the small HTTP server; a port that is taken (by the version before this one, say) is waited for.
+async fn serve(at: SocketAddr, face: Face, shutdown: CancellationToken) -> &'static str {
+    let mut backoff = Backoff::new(BIND_AGAIN, BIND_AGAIN);
+    loop {
+        match TcpListener::bind(at).await {
+            Ok(listener) => {
+                telemetry::serve(listener, face, shutdown).await;
+                return "http";
+            }
+            Err(error) => {
+                let wait = backoff.next(1.0);
+                if backoff.worth_telling() {
+                    tracing::warn!(event = "http_unavailable", address = %at, error = %error, "cannot listen on {at} (REMORA_HTTP_ADDR): {error}; trying again");
+                }
+                tokio::select! {
+                    () = shutdown.cancelled() => return "http",
+                    () = sleep(wait) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Finds out who and where we are, then observes and reconciles.
+#[expect(clippy::too_many_arguments, reason = "the two ends of every channel are tied here, once")]
+async fn publish(
+    config: Config,
+    engine: DockerEngine,
+    client: Client,
+    docker_view: watch::Sender<DockerView>,
+    consul_view: watch::Sender<ConsulView>,
+    docker_seen: watch::Receiver<DockerView>,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) -> &'static str {
+    let beginning = begin(&config, &engine, &client, &docker_view, &consul_view);
+    let Some((settings, info)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
+    let own = own_service(&settings, config.http);
+    let own_id = own.id.clone();
+    let (tell, told) = mpsc::channel(CHANGES);
+    let (asks, asked) = mpsc::channel(CHANGES);
+    let observer =
+        Observer::new(Arc::new(engine), info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
+    let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, metrics };
+    let registry = Arc::new(AgentRegistry::new(client));
+    let worker = Worker::new(registry, Book::new(settings, own), own_id, config.health_ttl, wiring);
+    let mut tasks = JoinSet::new();
+    let observing = shutdown.child_token();
+    tasks.spawn({
+        let observing = observing.clone();
+        async move {
+            observer.run(observing).await;
+            "observer"
+        }
+    });
+    tasks.spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            worker.run(shutdown, config.on_exit).await;
+            "worker"
+        }
+    });
+    let first = tasks.join_next().await.map_or("publish", name_of);
+    // Whoever ended first: the other one ends with it, the worker with its goodbye only if that was asked for.
+    observing.cancel();
+    if shutdown.is_cancelled() {
+        while tasks.join_next().await.is_some() {}
+    }
+    first
+}
+
+/// Waits for Docker, and for as much of Consul as the address needs. Neither being away is a reason to end.
+async fn begin(
+    config: &Config,
+    engine: &DockerEngine,
+    client: &Client,
+    docker_view: &watch::Sender<DockerView>,
+    consul_view: &watch::Sender<ConsulView>,
+) -> (Settings, EngineInfo) {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        let wants_consul = config.publish.address == crate::config::HostAddress::default();
+        let facts = async { if wants_consul { Some(client.agent_self().await) } else { None } };
+        let (info, facts) = tokio::join!(engine.info(), facts);
+        let now = Instant::now();
+        docker_view.send_modify(|view| {
+            view.last_tick = now;
+            view.trouble = info.as_ref().err().map(ToString::to_string);
+        });
+        // Without the right to ask the agent (403) the other rules decide; an agent that is away may come back.
+        let away = match &facts {
+            Some(Err(error @ (ConsulError::Forbidden { .. } | ConsulError::Invalid { .. }))) => {
+                tracing::info!(event = "consul_self_refused", error = %error, "cannot ask Consul for its address: {error}");
+                None
+            }
+            Some(Err(error)) => Some(error.to_string()),
+            Some(Ok(_)) | None => None,
+        };
+        consul_view.send_modify(|view| {
+            view.last_tick = now;
+            view.trouble.clone_from(&away);
+        });
+        match (info, away) {
+            (Ok(info), None) => {
+                let facts = facts.and_then(Result::ok);
+                let choice = address(config, engine, &info, facts.as_ref()).await;
+                for reason in &choice.reasons {
+                    tracing::info!(event = "address", "address to advertise: {reason}");
+                }
+                let settings = settings(config, &info, &choice);
+                tracing::info!(event = "started", version = env!("CARGO_PKG_VERSION"), node = %settings.node, engine = %settings.engine, consul = %client.address(), "Remora {} on {}", env!("CARGO_PKG_VERSION"), settings.node);
+                return (settings, info);
+            }
+            (info, away) => {
+                let wait = backoff.next(fastrand::f64());
+                if backoff.worth_telling() {
+                    for trouble in info.err().map(|error| error.to_string()).into_iter().chain(away) {
+                        tracing::warn!(event = "waiting", error = %trouble, "{trouble}; trying again");
+                    }
+                }
+                sleep(wait).await;
+            }
+        }
+    }
+}

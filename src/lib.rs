@@ -12,15 +12,19 @@
 //! | [`reconcile`] | the difference between wanted and actual, and the worker that applies it |
 //! | [`telemetry`] | metrics, logs, the small HTTP server |
 //! | [`cli`] | the commands besides running |
+//! | [`backoff`] | how long to wait before the next attempt |
+//! | [`host`] | which address of this node to advertise |
 //! | [`agent`] | which tasks run, how they are supervised, the order of shutdown |
 //!
 //! `docs/architecture.md` tells the way that data takes through them and the five rules of the house.
 
 pub mod agent;
+pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod consul;
 pub mod docker;
+pub mod host;
 pub mod reconcile;
 pub mod registration;
 pub mod telemetry;

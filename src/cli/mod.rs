@@ -1,1 +1,101 @@
-//! cli
+//! The commands, each a file. May know everything below.
+//!
+//! | Command | Exit codes |
+//! |---|---|
+//! | `run` (default) | 0 stopped on request; 70 a task ended that must not; 64 configuration |
+//! | `healthcheck` | 0 the agent on this host is alive; 1 it is not |
+//! | `check-config` | 0; 64 configuration |
+//! | `explain` | 0; 1 no such container, or Docker is away |
+//! | `sync --once` | 0 Consul is right; 1 something could not be done; with `--dry-run` 2 something would be done |
+//! | `doctor` | 0 all is well; 1 something is missing |
+
+mod check_config;
+mod doctor;
+mod explain;
+mod healthcheck;
+mod sync;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::config::{self, Command, Config, Loaded};
+use crate::{agent, telemetry};
+
+/// `EX_USAGE`: the configuration is wrong.
+const USAGE: u8 = 64;
+
+/// `EX_SOFTWARE`: something ended that must not.
+const SOFTWARE: u8 = 70;
+
+/// The whole program: the command line (without the program's own name) and the environment in, the exit code out.
+pub fn main(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
+    let Loaded { command, config, warnings } = match config::load(args, env) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            complain(&errors.to_string());
+            return ExitCode::from(USAGE);
+        }
+    };
+    match command {
+        Command::Help => print(&config::docs::help_text()),
+        Command::Version => print(&version()),
+        Command::CheckConfig => return check_config::run(&config, &warnings),
+        Command::Run => return with_logs(&config, &warnings, run(config.clone())),
+        Command::Healthcheck => return block_on(healthcheck::run(config)),
+        Command::Explain { container, json } => return block_on(explain::run(config, container, json)),
+        Command::Sync { dry_run } => return with_logs(&config, &warnings, sync::run(config.clone(), dry_run)),
+        Command::Doctor => return block_on(doctor::run(config, warnings)),
+    }
+    ExitCode::SUCCESS
+}
+
+/// What `--version` prints.
+fn version() -> String {
+    let revision = option_env!("REMORA_REVISION").map(|revision| format!(" ({revision})")).unwrap_or_default();
+    format!("remora {}{revision}\n", env!("CARGO_PKG_VERSION"))
+}
+
+async fn run(config: Config) -> ExitCode {
+    match agent::run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(event = "ended", error = %error, "{error}");
+            ExitCode::from(SOFTWARE)
+        }
+    }
+}
+
+fn with_logs(config: &Config, warnings: &[String], work: impl Future<Output = ExitCode>) -> ExitCode {
+    if let Err(error) = telemetry::init(&config.log) {
+        complain(&error.to_string());
+        return ExitCode::from(USAGE);
+    }
+    for warning in warnings {
+        tracing::warn!(event = "configuration", "{warning}");
+    }
+    block_on(work)
+}
+
+/// One thread for everything: all that is done here is waiting.
+fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
+    // The only blocking work is the resolver's; four threads keep a dead name server from holding up a live one.
+    match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => {
+            complain(&format!("cannot start: {error}"));
+            ExitCode::from(SOFTWARE)
+        }
+    }
+}
+
+/// To standard output. A reader that went away (`remora explain web | head`) is no error.
+fn print(text: &str) {
+    let _reader_is_gone = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// To standard error.
+fn complain(text: &str) {
+    let _nobody_reads = writeln!(std::io::stderr(), "{}", text.trim_end());
+}

@@ -1,20 +1,76 @@
 //! Environment (and registrator's flags) → [`Config`]; all errors at once, each naming variable, value and what is
-//! expected. Knows nothing of the other rooms.
+//! expected. Knows nothing of the other rooms, save that it asks [`crate::template`] whether a tag template can be read.
 //!
-//! * `secret`: a string that cannot be printed.
+//! Reading takes two stages, so that one mistake never hides another one: `raw` collects the variables as strings and
+//! cannot fail; `build` judges each string by itself and writes down everything that is wrong. Nothing here looks at the
+//! process, the network or a file's contents: arguments and environment are handed in, and so [`load`] can be tested with
+//! any of them. (One question is put to the file system: which of Docker's two usual sockets exists.)
+//!
+//! * [`secret`]: a string that cannot be printed.
+//! * [`errors`]: what is wrong with a configuration, and how it is told.
+//! * [`table`]: every variable and every flag with its default and its meaning: the parser, `--help` and
+//!   `docs/configuration.md` are all made from it.
+//! * [`docs`]: the two texts made from the table.
 //! * `raw`: the variables as strings (envy), nothing judged yet.
-//! * `parse`: one small parser per type.
 //! * `flags`: the command line: our commands, and registrator's flags and registry URI.
-//! * `build`: strings → [`Config`], collecting every error.
-//! * `table`: every variable with its default and its meaning: the source of `--help` and of `docs/configuration.md`.
+//! * `parse`: one small parser per type.
+//! * `nearest`: the known name that is most like an unknown one.
+//! * `build`: strings → [`Config`]; `consul` and `docker` do it for the standard variables of those two.
+//! * `describe`: a [`Config`] as an operator may see it, without secrets.
 
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod build;
+mod consul;
+mod describe;
+mod docker;
+pub mod docs;
+pub mod errors;
+mod flags;
+mod nearest;
+mod parse;
+mod raw;
 pub mod secret;
+pub mod table;
+#[cfg(test)]
+mod tests;
 
+pub use errors::{ConfigError, ConfigErrors};
 pub use secret::Secret;
+
+/// Reads the command line (without the program's own name) and the environment.
+///
+/// Fails with everything that is wrong, at once; the process should then end with status 64 (`EX_USAGE`). A request for
+/// help or for the version never fails, whatever else is given. No token file and no certificate is read.
+pub fn load(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, ConfigErrors> {
+    load_with(args, env, &Path::exists)
+}
+
+/// [`load`], with the file system as an argument.
+fn load_with(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    exists: &dyn Fn(&Path) -> bool,
+) -> Result<Loaded, ConfigErrors> {
+    let mut findings = errors::Findings::default();
+    let arguments = flags::parse(args, &mut findings);
+    if matches!(arguments.command, Command::Help | Command::Version) {
+        // Who asks for help may well have a configuration that needs it.
+        let nothing = &mut errors::Findings::default();
+        let config = build::config(&raw::Raw::default(), &flags::Arguments::default(), exists, nothing);
+        return Ok(Loaded { command: arguments.command, config, warnings: Vec::new() });
+    }
+    let raw = raw::collect(env, &mut findings);
+    let config = build::config(&raw, &arguments, exists, &mut findings);
+    let warnings = findings.finish()?;
+    Ok(Loaded { command: arguments.command, config, warnings })
+}
 
 /// Everything that an operator can decide about this agent.
 #[derive(Debug, Clone, PartialEq)]
@@ -299,9 +355,10 @@ pub enum LogFormat {
 }
 
 /// What the process was asked to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Command {
     /// Run until stopped.
+    #[default]
     Run,
     /// Ask a running agent on this host whether it is alive; exit 0 or 1.
     Healthcheck,
@@ -325,23 +382,6 @@ pub enum Command {
     Help,
     /// Print the version.
     Version,
-}
-
-/// One thing that is wrong with the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The variable or flag.
-    pub name: String,
-    /// What it was set to; for a secret only its length.
-    pub value: String,
-    /// What would be right, with an example.
-    pub expected: String,
-}
-
-impl std::fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}={}: expected {}", self.name, self.value, self.expected)
-    }
 }
 
 /// The outcome of reading arguments and environment.

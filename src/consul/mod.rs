@@ -2,13 +2,30 @@
 //!
 //! * [`model`]: the values.
 //! * [`registry`]: the port that reconciling uses; [`agent`] implements it for a Consul client agent on the node.
-//! * [`client`]: transport, authentication, time-outs, error classes.
+//! * [`client`]: transport, authentication, time-outs; [`error`]: what can go wrong, classed by what to do about it.
+//! * [`facts`]: what an agent says about itself, its cluster and our rights.
+//! * [`tls`]: the one TLS provider of the process, and whom to trust.
+//! * `token`: where the ACL token comes from; `classify`: status and body → error; `wire`: requests and answers as JSON.
+//!
+//! Why an own client: no crate knows the hash-blocking query, token files or Consul's error texts, and about ten
+//! endpoints are all that is needed. Requests hold no field that Consul 1.8 does not know unless a label asked for it,
+//! because Consul refuses a body with an unknown field; answers may hold anything, and only what is read must make sense.
 
+pub mod agent;
+mod classify;
+pub mod client;
 pub mod error;
+pub mod facts;
 pub mod model;
 pub mod registry;
+pub mod tls;
+mod token;
+mod wire;
 
+pub use agent::AgentRegistry;
+pub use client::{Client, ClientError};
 pub use error::{Class, ConsulError};
+pub use facts::{AgentFacts, Right};
 pub use model::{
     ActualCheck, ActualService, Check, CheckKind, CheckTls, Probe, Service, Snapshot, Status, TaggedAddress, Weights,
 };

@@ -194,6 +194,18 @@ pub enum HealthStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(pub u8);
 
+impl Signal {
+    /// What `docker stop` sends unless the image or the container says otherwise.
+    pub const TERM: Self = Self(15);
+
+    /// Whether this signal, sent to a container with this stop signal, means that it shall end: the container's own stop
+    /// signal, or INT, QUIT, KILL, TERM. HUP, USR1 and the like mean something else to most programs.
+    #[must_use]
+    pub fn ends(self, stop_signal: Self) -> bool {
+        self == stop_signal || matches!(self.0, 2 | 3 | 9 | 15)
+    }
+}
+
 /// What Remora knows of one container: a value, taken from one inspect document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -209,6 +221,8 @@ pub struct Container {
     pub created: String,
     /// When it was last started, RFC 3339; the zero time if never.
     pub started_at: String,
+    /// When it last ended, RFC 3339; the zero time if never.
+    pub finished_at: String,
     /// What it is doing.
     pub state: State,
     /// Exit code of its last end; 0 while it runs.

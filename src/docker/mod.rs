@@ -2,15 +2,24 @@
 //!
 //! * [`container`]: our snapshot of a container.
 //! * [`port`]: the narrow trait that the rest uses ([`Engine`]), its errors and events.
-//! * `engine`: the real implementation (bollard for the event stream and the facts of the engine; a tolerant reader for
-//!   lists and inspect documents).
-//! * `observe`: list and event stream as one state machine that yields [`Change`]s.
+//! * [`engine`]: the real implementation: bollard for the event stream, a tolerant reader ([`http`], [`list`],
+//!   [`inspect`]) for everything else.
+//! * [`ledger`]: what the observation knows and what it has to look at next; pure.
+//! * [`observe`]: list and event stream as one state machine around the ledger.
 
 pub mod container;
+pub mod engine;
+pub mod http;
+pub mod inspect;
+pub mod ledger;
+pub mod list;
+pub mod observe;
 pub mod port;
 
 pub use container::{
     Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, NetworkMode, Port, Protocol, Sight, Signal,
     State,
 };
+pub use engine::DockerEngine;
+pub use ledger::{Change, Seen};
 pub use port::{DockerError, Engine, EngineInfo, Event, EventKind, EventStream, EventTime, Listing, Summary};

@@ -11,6 +11,9 @@ use super::container::{Container, ContainerId};
 
 /// What observing needs of a Docker Engine, and nothing else: only GET requests.
 pub trait Engine: Send + Sync + 'static {
+    /// Whether it answers at all. `GET /_ping`.
+    fn ping(&self) -> impl Future<Output = Result<(), DockerError>> + Send;
+
     /// Who the engine is. `GET /info` and `GET /version`.
     fn info(&self) -> impl Future<Output = Result<EngineInfo, DockerError>> + Send;
 
@@ -61,8 +64,8 @@ pub struct EngineInfo {
     pub version: String,
     /// The newest API version it speaks: `1.41`.
     pub api_version: String,
-    /// Its clock, nanoseconds since 1970, so that `since` never depends on ours.
-    pub system_time: Option<i64>,
+    /// Its clock, so that `since` never depends on ours.
+    pub system_time: Option<EventTime>,
     /// Its address in the swarm, if it is in one.
     pub swarm_address: Option<std::net::IpAddr>,
 }
@@ -70,6 +73,28 @@ pub struct EngineInfo {
 /// A point on the engine's clock, nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventTime(pub i64);
+
+impl EventTime {
+    /// Reads an RFC 3339 stamp; `None` for the engine's zero time (`0001-01-01T00:00:00Z`) and for what is no stamp.
+    #[must_use]
+    pub fn parse(stamp: &str) -> Option<Self> {
+        let since_1970 = humantime::parse_rfc3339_weak(stamp).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since_1970.as_nanos()).ok().map(Self)
+    }
+
+    /// A point so much earlier.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl std::fmt::Display for EventTime {
+    /// `seconds.nanoseconds`, as the engine reads `since`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:09}", self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000))
+    }
+}
 
 /// One event, reduced to what it says about one container.
 #[derive(Debug, Clone, PartialEq, Eq)]

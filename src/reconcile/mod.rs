@@ -1,1 +1,19 @@
-//! reconcile
+//! Makes Consul what it should be: what containers mean against what is registered, the smallest write for each
+//! difference, and the task that writes. May know `registration`, `consul` and the values of `docker`.
+//!
+//! * [`own`]: whose a registration is: the gate before every overwrite and every removal.
+//! * [`diff`]: one wanted registration against the actual one → the next write.
+//! * [`claims`]: who may use which id.
+//! * [`items`]: one entry per registration: queued, being written, waiting after a failure.
+//! * [`book`]: the whole state; pure.
+//! * [`worker`]: the task around the book.
+
+pub mod book;
+pub mod claims;
+pub mod diff;
+pub mod items;
+pub mod own;
+pub mod worker;
+
+pub use book::Book;
+pub use worker::{Wiring, Worker};

@@ -1,12 +1,49 @@
 //! What a container means in Consul. Pure: a container, its peers and the settings go in, services come out; no I/O, no
 //! clock, no globals. May know `docker::container`, `consul::model` and `config`.
+//!
+//! One bad key costs what that key sets, and is told in a [`Note`]; it never costs the registration, nor another container's.
+//!
+//! * `verdict`: from what a container is doing to services, nothing, or holding on.
+//! * `keys`, `metadata`: the grammar of `SERVICE_*` keys, and their precedence. `table` documents every key; `docs/labels.md`
+//!   is checked against it.
+//! * `filters`: which containers are published at all.
+//! * `network`, `address`, `ports`: whose network stack it is, which ports are reached, and where.
+//! * `names`, `tags`, `meta`: what a service is called and what is said about it.
+//! * `docker_check`, `checks`, `probes`: the check that says what Docker says, and those that keys ask for.
+//! * `services`: puts all of it together.
+//! * `values`, `notes`: how values are read, and how what is wrong with them is told.
+
+mod address;
+mod checks;
+mod docker_check;
+mod filters;
+mod keys;
+mod meta;
+mod metadata;
+mod names;
+mod network;
+mod notes;
+mod ports;
+mod probes;
+mod services;
+#[cfg(test)]
+mod table;
+mod tags;
+mod values;
+mod verdict;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::Publish;
 use crate::consul::{Service, Status};
-use crate::docker::{Container, ContainerId, Sight};
+use crate::docker::{Container, NetworkMode, Sight};
+use notes::Notes;
 
 /// What the rules need to know besides the container.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,9 +110,24 @@ pub trait Peers {
     fn find(&self, id_or_name: &str) -> Option<Arc<Sight>>;
 }
 
+/// The peers, by id or name, that [`register`] asks for when it judges this container: when one of them changes, this one
+/// has to be judged again.
+pub fn depends_on(container: &Container) -> impl Iterator<Item = &str> {
+    let owner = match &container.network_mode {
+        NetworkMode::Container(owner) => Some(owner.as_str()),
+        _ => None,
+    };
+    let place = match names::role(&container.name) {
+        (name, names::Role::Staged) => Some(name),
+        _ => None,
+    };
+    owner.into_iter().chain(place)
+}
+
 /// The rules: what this container means in Consul.
 #[must_use]
 pub fn register(sight: &Sight, peers: &dyn Peers, settings: &Settings) -> Registration {
-    let _ = (peers, settings, &sight.container as &Container, None::<ContainerId>);
-    Registration { verdict: Verdict::Nothing(String::new()), notes: Vec::new() }
+    let mut notes = Notes::default();
+    let verdict = verdict::judge(sight, peers, settings, &mut notes);
+    Registration { verdict, notes: notes.into_list() }
 }

@@ -1,1 +1,23 @@
-//! telemetry
+//! What the agent tells about itself: metrics, logs, and the small HTTP server that shows them. May know values only
+//! (settings of the log, error and status values), never how another room works: the loops report to here, nothing here
+//! asks them.
+//!
+//! * [`metrics`]: every series, behind typed methods. [`labels`]: the closed sets of label values.
+//! * [`logs`]: set-up of logging. Every line has a stable field `event=`, so that machines need not read the message:
+//!   `tracing::info!(event = "registered", service = %id, "registered web")`.
+//! * [`face`]: what the HTTP server and the agent's own check in Consul read: two plain values that the two loops keep
+//!   up to date.
+//! * [`http`]: `/healthz`, `/readyz`, `/metrics`. [`host`]: which `Host` headers it answers.
+
+pub mod face;
+pub mod host;
+pub mod http;
+pub mod labels;
+pub mod logs;
+pub mod metrics;
+
+pub use face::{ConsulView, DockerView, Face, Failing, summary};
+pub use http::serve;
+pub use labels::{ConsulCall, DockerCall, Drift, EventAction, Outcome, ResyncOutcome, WriteOp};
+pub use logs::{Chain, LogError, clean, init};
+pub use metrics::Metrics;

@@ -1,0 +1,286 @@
+//! One function per figure.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::{StreamExt as _, stream};
+
+use crate::Scale;
+use crate::contender::{Contender, Running, spawn_remora};
+use crate::report::{Report, Row, milliseconds, percent};
+use crate::support::catalog::{Catalog, compare};
+use crate::support::consul::Consul;
+use crate::support::docker::{Container, Engine, Spec};
+use crate::support::proxy::Proxy;
+use crate::support::remora::program;
+use crate::support::run_id;
+use crate::watch::{SERVICE, Watch, until_count};
+
+/// Starts of containers at a time: the engine starts no more containers per second with more.
+const PARALLEL: usize = 16;
+/// Everything must be right so long after the last container started or died.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// Measures everything.
+pub async fn all(scale: &Scale) -> Report {
+    let engine = Engine::connect(&run_id("bench")).await;
+    let mut rows = Vec::new();
+    size(&mut rows);
+    idle_memory(&engine, &mut rows).await;
+    sequential(scale, &engine, &mut rows).await;
+    many(scale, &engine, &mut rows).await;
+    idle(scale, &engine, &mut rows).await;
+    Report { rows, machine: machine(&engine).await, scale: describe(scale) }
+}
+
+fn container<'a>(engine: &'a Engine, name: &str) -> Spec<'a> {
+    engine.container(name).publish(80).label("SERVICE_NAME", SERVICE)
+}
+
+async fn start_many(engine: &Engine, count: usize) -> Vec<Container> {
+    let starting =
+        stream::iter(0..count).map(|number| async move { container(engine, &format!("many{number}")).run().await });
+    starting.buffer_unordered(PARALLEL).collect().await
+}
+
+fn say(what: &str) {
+    println!("… {what}");
+}
+
+fn size(rows: &mut Vec<Row>) {
+    let megabytes = megabytes(std::fs::metadata(program()).unwrap().len());
+    rows.push(Row::bound("binary", megabytes, "MB", 8.0));
+}
+
+async fn idle_memory(engine: &Engine, rows: &mut Vec<Row>) {
+    say("memory with no containers");
+    let consul = Consul::start().await;
+    let mut remora = spawn_remora(engine, &consul.url());
+    remora.ready().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    rows.push(Row::bound("resident memory, no containers", megabytes(remora.resident_kib() * 1024), "MB", 6.0));
+}
+
+/// Start event → visible, and kill → gone, one container at a time.
+async fn sequential(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
+    let mut starts = [Vec::new(), Vec::new()];
+    let mut kills = [Vec::new(), Vec::new()];
+    for block in 0..scale.starts.div_ceil(scale.block) {
+        say(&format!("sequential starts and kills, block {block}"));
+        for contender in Contender::BOTH {
+            // Fresh for every block, so that neither finds what the other one left.
+            let consul = Consul::start().await;
+            let mut running = contender.spawn(engine, &consul.url());
+            running.ready().await;
+            // One more than is counted: the first one opens connections.
+            for number in 0..=scale.block {
+                let web = container(engine, &format!("{contender:?}-{block}-{number}").to_lowercase()).create().await;
+                let (start, kill) = one(engine, &consul.url(), contender, &web).await;
+                if number > 0 {
+                    starts[contender as usize].push(start);
+                    kills[contender as usize].push(kill);
+                }
+                engine.remove(&web).await;
+            }
+            running.stop().await;
+        }
+    }
+    let missed = "nothing missed: each was waited for";
+    for (name, [floor, remora]) in [("start event → visible", starts), ("docker kill → gone", kills)] {
+        rows.push(Row::ratio(&format!("{name}, median"), median(&floor), median(&remora), Some(1.5)).note(missed));
+        rows.push(Row::ratio(&format!("{name}, p99"), p99(&floor), p99(&remora), None));
+    }
+}
+
+async fn one(engine: &Engine, consul: &str, contender: Contender, web: &Container) -> (Duration, Duration) {
+    let id = format!("{}:{}:80", contender.node(), web.name);
+    let mut watch = Watch::start(consul).await;
+    let mut events = engine.events().await;
+    let (visible, event, ()) = tokio::join!(watch.until(&id, true), events.next(web, "start"), engine.start(web));
+    let happened = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(event.time_nano).unwrap());
+    let start = visible.duration_since(happened).unwrap_or_default();
+
+    let begun = SystemTime::now();
+    let (gone, ()) = tokio::join!(watch.until(&id, false), engine.kill(web, "KILL"));
+    (start, gone.duration_since(begun).unwrap_or_default())
+}
+
+/// A burst, a cold start with as many running, what the two write, and the burst's end.
+async fn many(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
+    let count = scale.many;
+    say(&format!("{count} containers at once"));
+    let consul = Consul::start().await;
+    let mut remora = spawn_remora(engine, &consul.url());
+    remora.ready().await;
+    let containers = start_many(engine, count).await;
+    let (missed, late) = differences(engine, &consul).await;
+    rows.push(Row::bound(&format!("{count} started in parallel: missed or wrong"), missed, "", 0.0).note(&late));
+    rows.push(Row::bound(
+        &format!("resident memory, {count} containers"),
+        megabytes(remora.resident_kib() * 1024),
+        "MB",
+        10.0,
+    ));
+    remora.terminate().await;
+
+    let mut cold = [Vec::new(), Vec::new()];
+    for round in 0..scale.cold_starts {
+        say(&format!("cold start with {count} running, round {round}"));
+        for contender in Contender::BOTH {
+            let consul = Consul::start().await;
+            let begun = Instant::now();
+            let running = contender.spawn(engine, &consul.url());
+            until_count(&consul.url(), count).await;
+            cold[contender as usize].push(begun.elapsed());
+            running.stop().await;
+        }
+    }
+    let name = format!("cold start with {count} running, median");
+    rows.push(Row::ratio(&name, median(&cold[0]), median(&cold[1]), Some(1.3)));
+    writes(count, engine, rows).await;
+
+    say(&format!("{count} containers killed at once"));
+    let mut remora = spawn_remora(engine, &consul.url());
+    remora.ready().await;
+    engine.kill_all(&containers, PARALLEL).await;
+    let (left, late) = differences(engine, &consul).await;
+    rows.push(Row::bound(&format!("{count} killed in parallel: stale"), left, "", 0.0).note(&late));
+    drop(remora);
+    stream::iter(&containers).for_each_concurrent(8, |it| engine.remove(it)).await;
+}
+
+/// What a start writes into an empty Consul, and what a second one writes when nothing has changed.
+async fn writes(count: usize, engine: &Engine, rows: &mut Vec<Row>) {
+    say("writes of a first and of a second start");
+    let consul = Consul::start().await;
+    let proxy = Proxy::tcp(consul.url().rsplit(':').next().unwrap().parse().unwrap()).await;
+    for name in ["first start: Consul writes per service", "second start, nothing changed: service writes"] {
+        let running = Contender::Remora.spawn(engine, &format!("http://127.0.0.1:{}", proxy.port()));
+        until_count(&consul.url(), count).await;
+        let Running::Remora(mut remora) = running else { unreachable!("it was asked for") };
+        remora.ready().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut written = proxy.writes();
+        let all = written.len();
+        // Its own service: one registration and the heartbeats of its check.
+        written.retain(|it| !it.starts_with("PUT /v1/agent/check/update/"));
+        let services = to_f64(written.len().saturating_sub(1));
+        let note = format!("{all} in all, heartbeat and own service included");
+        let row = match rows.last() {
+            Some(last) if last.name.starts_with("first start") => Row::bound(name, services, "", 0.0),
+            _ => Row::bound(name, services / to_f64(count), "", 1.0),
+        };
+        rows.push(row.note(&note));
+        remora.terminate().await;
+    }
+}
+
+/// How many are lost, stale or wrong 10 s after now, and how long it took until nothing was.
+async fn differences(engine: &Engine, consul: &Consul) -> (f64, String) {
+    let catalog = Catalog::new(&consul.url());
+    let node = Contender::Remora.node();
+    let truth = engine.truth(node).await;
+    let begun = Instant::now();
+    loop {
+        let actual = catalog.of_node(node).await.unwrap();
+        let verdict = compare(&truth, &actual);
+        if verdict.is_ok() {
+            return (0.0, format!("right {} ms after the last one", begun.elapsed().as_millis()));
+        }
+        if begun.elapsed() > SETTLED {
+            let right = truth.iter().filter(|(id, it)| actual.get(*id).is_some_and(|is| is.port == it.port)).count();
+            let wrong = truth.len().max(actual.len()) - right;
+            return (to_f64(wrong), verdict.unwrap_err().chars().take(200).collect());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Containers whose HEALTHCHECK runs every 2 s, and nothing else.
+async fn idle(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
+    say(&format!("{} containers with a HEALTHCHECK, until all are healthy", scale.checked));
+    let consul = Consul::start().await;
+    let proxy = Proxy::tcp(consul.url().rsplit(':').next().unwrap().parse().unwrap()).await;
+    let mut remora = spawn_remora(engine, &format!("http://127.0.0.1:{}", proxy.port()));
+    remora.ready().await;
+    let starting = stream::iter(0..scale.checked).map(|number| async move {
+        container(engine, &format!("checked{number}")).health_check(Duration::from_secs(2)).run().await
+    });
+    let _running: Vec<_> = starting.buffer_unordered(PARALLEL).collect().await;
+    let catalog = Catalog::new(&consul.url());
+    loop {
+        let all = catalog.of_node(Contender::Remora.node()).await.unwrap();
+        if all.len() == scale.checked && all.values().all(|it| it.status() == "passing") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    say(&format!("{} s of idle time", scale.idle.as_secs()));
+    proxy.requests();
+    let (index, cpu, begun) = (catalog.index().await, remora.cpu(), Instant::now());
+    tokio::time::sleep(scale.idle).await;
+    let used = remora.cpu().saturating_sub(cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let moved = catalog.index().await - index;
+    let mut written = proxy.writes();
+    let all = written.len();
+    written.retain(|it| !it.starts_with("PUT /v1/agent/check/update/"));
+    let situation = format!("idle {} s, {} HEALTHCHECKs every 2 s", scale.idle.as_secs(), scale.checked);
+    let heartbeats = format!("and {} heartbeats of its own service", all - written.len());
+    rows.push(Row::bound(&format!("{situation}: catalog index moved by"), u64_to_f64(moved), "", 0.0));
+    rows.push(Row::bound(&format!("{situation}: writes to Consul"), to_f64(written.len()), "", 0.0).note(&heartbeats));
+    rows.push(Row::bound(&format!("{situation}: CPU"), percent(used), "% of a core", 0.1));
+    rows.push(Row::bound(
+        &format!("{situation}: resident memory"),
+        megabytes(remora.resident_kib() * 1024),
+        "MB",
+        10.0,
+    ));
+}
+
+async fn machine(engine: &Engine) -> String {
+    let info = engine.info().await;
+    let consul = Consul::start().await;
+    let answer = crate::support::http_client(None).get(format!("{}/v1/agent/self", consul.url())).send().await.unwrap();
+    let about: serde_json::Value = answer.json().await.unwrap();
+    format!(
+        "{} cores, {}, Docker Engine {}, Consul {}",
+        info["NCPU"],
+        info["OperatingSystem"].as_str().unwrap_or_default(),
+        info["ServerVersion"].as_str().unwrap_or_default(),
+        about["Config"]["Version"].as_str().unwrap_or_default(),
+    )
+}
+
+fn describe(scale: &Scale) -> String {
+    format!(
+        "{} sequential starts per contender in turns of {}, {} cold starts per contender",
+        scale.starts, scale.block, scale.cold_starts
+    )
+}
+
+fn median(samples: &[Duration]) -> f64 {
+    quantile(samples, 50)
+}
+
+fn p99(samples: &[Duration]) -> f64 {
+    quantile(samples, 99)
+}
+
+/// The smallest sample that at least so many percent are not above.
+fn quantile(samples: &[Duration], percent: usize) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort();
+    milliseconds(sorted[(sorted.len() * percent).div_ceil(100) - 1])
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    u64_to_f64(bytes) / 1e6
+}
+
+fn to_f64(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
+}
+
+fn u64_to_f64(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
+}

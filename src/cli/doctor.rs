@@ -1,0 +1,254 @@
+//! `remora doctor`: looks at everything that Remora depends on, and says what is missing and what to do about it.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::time::timeout;
+
+use super::print;
+use crate::agent;
+use crate::config::{self, Config, HostAddress};
+use crate::consul::{AgentFacts, Client, ConsulError, Right};
+use crate::docker::{DockerEngine, DockerError, Engine as _, EngineInfo};
+
+/// An event stream that is allowed stays open; one that is not answers at once.
+const STREAM: Duration = Duration::from_millis(500);
+
+/// The oldest API version that Remora is made for (Docker 20.10).
+const OLDEST_API: (u32, u32) = (1, 41);
+
+/// What was found, and how much of it is wrong.
+#[derive(Default)]
+struct Report {
+    text: String,
+    problems: usize,
+}
+
+impl Report {
+    fn title(&mut self, title: &str) {
+        // Writing to a String cannot fail, here and below.
+        let _infallible = writeln!(self.text, "\n{title}");
+    }
+
+    fn good(&mut self, text: &str) {
+        let _infallible = writeln!(self.text, "  ok    {text}");
+    }
+
+    fn info(&mut self, text: &str) {
+        let _infallible = writeln!(self.text, "        {text}");
+    }
+
+    fn bad(&mut self, text: &str, advice: &str) {
+        self.problems += 1;
+        let _infallible = writeln!(self.text, "  BAD   {text}\n        -> {advice}");
+    }
+}
+
+pub(super) async fn run(config: Config, warnings: Vec<String>) -> ExitCode {
+    let mut report = Report::default();
+    report.title("configuration");
+    report.good("can be read");
+    for warning in &warnings {
+        report.info(warning);
+    }
+    let docker = look_at_docker(&config, &mut report).await;
+    let facts = look_at_consul(&config, docker.as_ref().map(|(_, info)| info), &mut report).await;
+    if let Some((engine, info)) = &docker {
+        report.title("address to advertise");
+        let choice = agent::address(&config, engine, info, facts.as_ref()).await;
+        for reason in &choice.reasons {
+            report.info(reason);
+        }
+        if choice.address == HostAddress::default() && !config.publish.internal {
+            report.bad(
+                "no address for ports that are published on every address of the host",
+                "set REMORA_ADDRESS, or run Remora with the host's network",
+            );
+        }
+    }
+    let verdict = match report.problems {
+        0 => "all is well".to_owned(),
+        1 => "1 problem".to_owned(),
+        many => format!("{many} problems"),
+    };
+    print(&format!("{}\n{verdict}\n", report.text.trim_start()));
+    if report.problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn look_at_docker(config: &Config, report: &mut Report) -> Option<(DockerEngine, EngineInfo)> {
+    report.title("Docker");
+    let engine = match DockerEngine::new(&config.docker, agent::lens(config)) {
+        Ok(engine) => engine,
+        Err(error) => {
+            report.bad(&error.to_string(), "DOCKER_CERT_PATH must hold ca.pem, cert.pem and key.pem");
+            return None;
+        }
+    };
+    report.info(&format!("at {}", engine.address()));
+    if let config::Docker::Unix(path) = &config.docker {
+        look_at_socket(path, report);
+    }
+    let info = match engine.info().await {
+        Ok(info) => info,
+        Err(error) => {
+            report.bad(&error.to_string(), advice(&error));
+            return None;
+        }
+    };
+    report.good(&format!("Docker {} on {}, engine id {}", info.version, info.name, info.id));
+    let version =
+        info.api_version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    match version {
+        Some(version) if version >= OLDEST_API => report.good(&format!("API {}", info.api_version)),
+        _ => report.bad(
+            &format!("API {:?}", info.api_version),
+            "Remora is made for 1.41 (Docker 20.10) and newer; older engines may lack what it reads",
+        ),
+    }
+    match engine.list().await {
+        Ok(listing) => {
+            report.good(&format!(
+                "{} containers, {} of them live",
+                listing.containers.len(),
+                listing.containers.iter().filter(|line| line.live).count()
+            ));
+            if let Some(line) = listing.containers.first() {
+                match engine.inspect(line.id.as_str()).await {
+                    Ok(_) | Err(DockerError::NotFound(_)) => report.good("containers can be inspected"),
+                    Err(error) => report.bad(&error.to_string(), advice(&error)),
+                }
+            }
+        }
+        Err(error) => report.bad(&error.to_string(), advice(&error)),
+    }
+    match timeout(STREAM, engine.events(None).next()).await {
+        Err(_) | Ok(Some(Ok(_))) => report.good("events can be followed"),
+        Ok(Some(Err(error))) => report.bad(&error.to_string(), advice(&error)),
+        Ok(None) => report.bad("the event stream ends at once", "a proxy in between must keep streams open"),
+    }
+    Some((engine, info))
+}
+
+fn look_at_socket(path: &std::path::Path, report: &mut Report) {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.file_type().is_socket() => {
+            report.good(&format!("{} is a socket of group {}, mode {:o}", path.display(), meta.gid(), meta.mode() & 0o777));
+        }
+        Ok(meta) if meta.is_dir() => report.bad(
+            &format!("{} is a folder", path.display()),
+            "the socket was not there when the container was made, so Docker made a folder: remove it, start Docker, make the container anew",
+        ),
+        Ok(_) => report.bad(&format!("{} is no socket", path.display()), "set DOCKER_HOST to where Docker listens"),
+        Err(error) => report.bad(
+            &format!("{}: {error}", path.display()),
+            "mount the socket (-v /var/run/docker.sock:/var/run/docker.sock) or set DOCKER_HOST",
+        ),
+    }
+}
+
+fn advice(error: &DockerError) -> &'static str {
+    match error {
+        DockerError::Unreachable { reason, .. } if reason.contains("ermission denied") => {
+            "run with the group of the socket: --group-add $(stat -c %g /var/run/docker.sock)"
+        }
+        DockerError::Unreachable { .. } => "is the Docker daemon running, and is its socket the one that is mounted?",
+        DockerError::TimedOut { .. } => "the engine is stuck or overloaded: docker ps should answer at once",
+        DockerError::Refused { status: 401 | 403, .. } => {
+            "the proxy in front of the socket must allow GET on /info, /version, /events, /containers and /_ping"
+        }
+        DockerError::Refused { .. } | DockerError::NotFound(_) | DockerError::Unreadable { .. } => {
+            "is this a Docker Engine, of version 20.10 or newer?"
+        }
+    }
+}
+
+async fn look_at_consul(config: &Config, info: Option<&EngineInfo>, report: &mut Report) -> Option<AgentFacts> {
+    report.title("Consul");
+    report.info(&format!("at {}", config.consul.address));
+    let client = match Client::new(&config.consul) {
+        Ok(client) => client,
+        Err(error) => {
+            report.bad(
+                &error.to_string(),
+                "check CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and the token file",
+            );
+            return None;
+        }
+    };
+    let facts = match client.agent_self().await {
+        Ok(facts) => {
+            let role = if facts.server { "a server" } else { "a client agent" };
+            report
+                .good(&format!("Consul {} on node {} in {}, {role}", facts.version, facts.node_name, facts.datacenter));
+            Some(facts)
+        }
+        Err(ConsulError::Forbidden { .. }) => {
+            report.good("answers");
+            report.info(
+                "agent:read is missing: its version and its advertised address are not known (set REMORA_ADDRESS)",
+            );
+            None
+        }
+        Err(error) => {
+            report.bad(
+                &error.to_string(),
+                "is the Consul agent running, and is CONSUL_HTTP_ADDR its address as seen from here?",
+            );
+            return None;
+        }
+    };
+    match client.leader().await {
+        Ok(Some(leader)) => report.good(&format!("the cluster has a leader ({leader})")),
+        Ok(None) => report.bad(
+            "the cluster has no leader",
+            "registrations are kept by the agent and reach the catalog when there is one",
+        ),
+        Err(error) => report.bad(&error.to_string(), "the agent sees no server: consul members"),
+    }
+    let node = facts
+        .as_ref()
+        .map_or_else(|| info.map(|info| info.name.clone()).unwrap_or_default(), |facts| facts.node_name.clone());
+    // `remora` stands for the names of all services: a policy is usually for all of them or by prefix.
+    let asked = [
+        Right::new("service", "remora", "write"),
+        Right::new("service", "remora", "read"),
+        Right::new("node", &node, "read"),
+        Right::new("agent", &node, "read"),
+    ];
+    match client.rights(&asked).await {
+        Ok(None) => report.good("ACLs are off: everything is allowed"),
+        Ok(Some(rights)) => {
+            for right in rights {
+                let agent = right.resource == "agent";
+                if right.allowed {
+                    report.good(&format!("the token has {right}"));
+                } else if agent {
+                    report.info(&format!(
+                        "the token has not {right}: only the default address is found less well without it"
+                    ));
+                } else {
+                    report.bad(
+                        &format!("the token has not {right}"),
+                        &format!("add to its policy: {} \"…\" {{ policy = \"{}\" }}", right.resource, right.access),
+                    );
+                }
+            }
+        }
+        Err(ConsulError::Forbidden { message, .. }) => {
+            report
+                .bad(&format!("the token is refused: {message}"), "check CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE");
+        }
+        // Not a documented API: its failure says nothing about the rights.
+        Err(error) => report.info(&format!("the rights of the token cannot be asked for: {error}")),
+    }
+    if let Ok(Some(true)) = client.services_filtered().await {
+        report.bad(
+            "Consul leaves services out of its answers that the token may not read",
+            "add service_prefix \"\" { policy = \"read\" } to its policy",
+        );
+    }
+    facts
+}

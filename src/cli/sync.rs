@@ -1,0 +1,148 @@
+//! `remora sync --once [--dry-run]`: makes Consul right once, or prints what would have to be done.
+//!
+//! The same book as the agent's decides; only the loop around it is another one. The agent's own service is left alone:
+//! whoever runs this is not the agent.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::{complain, print};
+use crate::agent;
+use crate::config::{Config, HostAddress};
+use crate::consul::{AgentRegistry, Class, Client, Registry as _};
+use crate::docker::{Change, ContainerId, DockerEngine, DockerError, Engine as _, Seen, Sight};
+use crate::reconcile::diff::Op;
+use crate::reconcile::worker::write;
+use crate::reconcile::{Book, own};
+
+/// Looks at the same time.
+const LOOKS: usize = 8;
+
+/// A write that fails for a passing reason is tried again for so long.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(super) async fn run(config: Config, dry_run: bool) -> ExitCode {
+    match sync(&config, dry_run).await {
+        Ok(outcome) => {
+            let verb = if dry_run { "to do" } else { "done" };
+            print(&format!("{} {verb}, {} failed\n", outcome.written, outcome.failed));
+            match outcome {
+                Outcome { failed: 1.., .. } => ExitCode::FAILURE,
+                Outcome { written: 1.., .. } if dry_run => ExitCode::from(2),
+                Outcome { .. } => ExitCode::SUCCESS,
+            }
+        }
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Default)]
+struct Outcome {
+    written: usize,
+    failed: usize,
+}
+
+async fn sync(config: &Config, dry_run: bool) -> anyhow::Result<Outcome> {
+    let engine = DockerEngine::new(&config.docker, agent::lens(config))?;
+    let client = Client::new(&config.consul)?;
+    let info = engine.info().await?;
+    let facts = if config.publish.address == HostAddress::default() { client.agent_self().await.ok() } else { None };
+    let choice = agent::address(config, &engine, &info, facts.as_ref()).await;
+    let settings = agent::settings(config, &info, &choice);
+    let registry = AgentRegistry::new(client);
+    let own_key = own::own_service_id(&settings);
+    let mut book = Book::new(settings.clone(), agent::own_service(&settings, config.http));
+
+    let listing = engine.list().await?;
+    if listing.unreadable > 0 {
+        complain(&format!("{} entries of Docker's list cannot be read; they are left alone", listing.unreadable));
+    }
+    let live = listing.containers.into_iter().filter(|line| line.live).map(|line| line.id).collect();
+    let mut failed = look(&engine, &mut book, live).await;
+    book.reading();
+    let snapshot = registry.read().await?;
+    book.read(&snapshot, Instant::now(), || 0.5);
+    let mut outcome = Outcome::default();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        while let Some((key, op)) = book.next(Instant::now()) {
+            if key == own_key {
+                book.done(&key, &op);
+                continue;
+            }
+            tell(&op);
+            if dry_run {
+                outcome.written += 1;
+                book.done(&key, &op);
+                continue;
+            }
+            match write(&registry, &op).await {
+                Ok(()) => {
+                    outcome.written += 1;
+                    book.done(&key, &op);
+                }
+                Err(error) => {
+                    let now = Instant::now();
+                    let last = error.class() != Class::Transient || now >= end;
+                    complain(&format!("  failed: {error}"));
+                    failed += usize::from(last);
+                    let class = if last { Class::Rejected } else { Class::Transient };
+                    book.failed(&key, class, &error.to_string(), now, fastrand::f64());
+                }
+            }
+        }
+        let asks = book.take_asks();
+        match book.next_due() {
+            _ if !asks.is_empty() => failed += look(&engine, &mut book, asks).await,
+            Some(due) if due < end => tokio::time::sleep_until(due).await,
+            _ => break,
+        }
+    }
+    outcome.failed = failed;
+    Ok(outcome)
+}
+
+/// Looks at containers and tells the book. Returns how many could not be looked at.
+async fn look(engine: &DockerEngine, book: &mut Book, ids: Vec<ContainerId>) -> usize {
+    let mut failed = 0;
+    let looks = ids.into_iter().map(|id| async move {
+        let result = engine.inspect(id.as_str()).await;
+        (id, result)
+    });
+    let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
+    while let Some((id, result)) = looks.next().await {
+        let seen = match result {
+            Ok(container) => Seen::Here(Arc::new(Sight { container, draining: false, settling: false })),
+            Err(DockerError::NotFound(_)) => Seen::Gone,
+            Err(error) => {
+                complain(&format!("container {id}: {error}; what is registered for it is left alone"));
+                failed += 1;
+                continue;
+            }
+        };
+        if let Some(told) = book.change(Change { id, seen, heard: None }) {
+            for note in told.notes {
+                complain(&format!("{}: {}: {}", told.name, note.about, note.text));
+            }
+        }
+    }
+    failed
+}
+
+fn tell(op: &Op) {
+    print(&match op {
+        Op::Register(service) => {
+            format!("+ {} as {} at {}:{}\n", service.id, service.name, service.address, service.port)
+        }
+        Op::Deregister(id) => format!("- {id}\n"),
+        Op::UpdateCheck { id, status, output } => format!("~ {id} {status}: {output}\n"),
+        Op::RemoveCheck(id) => format!("- check {id}\n"),
+    });
+}

@@ -1,0 +1,441 @@
+//! Every variable and every flag, with its default and its meaning. The parser, `--help` and `docs/configuration.md` are
+//! made from these two tables, so that none of them can fall behind.
+
+/// A variable of the environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name.
+    pub variable: &'static str,
+    /// What it is about.
+    pub group: Group,
+    /// What counts when it is not set; empty: nothing does.
+    pub default: &'static str,
+    /// What it can be set to.
+    pub values: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+}
+
+/// What a variable is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Which containers are published, and how.
+    Publish,
+    /// The agent itself.
+    Agent,
+    /// Consul's standard variables.
+    Consul,
+    /// Docker's standard variables.
+    Docker,
+}
+
+impl Group {
+    /// In the order of the documentation.
+    pub const ALL: [Self; 4] = [Self::Publish, Self::Agent, Self::Consul, Self::Docker];
+
+    /// Its headline.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Publish => "What is published",
+            Self::Agent => "The agent itself",
+            Self::Consul => "Consul",
+            Self::Docker => "Docker",
+        }
+    }
+}
+
+const fn setting(
+    group: Group,
+    variable: &'static str,
+    default: &'static str,
+    values: &'static str,
+    meaning: &'static str,
+) -> Setting {
+    Setting { variable, group, default, values, meaning }
+}
+
+/// Every variable that Remora reads, in the order of the documentation.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        Group::Publish,
+        "REMORA_ADDRESS",
+        "",
+        "one IPv4 and/or one IPv6 address",
+        "The address of this host under which others reach its published ports. Not set: Remora finds it out; `remora \
+         doctor` tells how.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_INTERNAL",
+        "false",
+        "true, false",
+        "Register the containers' own addresses and ports instead of those published on the host.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_EXPLICIT",
+        "false",
+        "true, false",
+        "Register only containers that have a `SERVICE_NAME`.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_INCLUDE",
+        "",
+        "list of conditions",
+        "When set, publish only containers that match one of these: `label:key`, `label:key=value`, `name:…`, `image:…`, \
+         `network:…`, `project:…` (Compose). `*` stands for any characters, save in a label's key.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_EXCLUDE",
+        "",
+        "list of conditions",
+        "Publish no container that matches one of these.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_TAGS",
+        "",
+        "list of tags, or a template",
+        "Tags for every service. With `{{` in it, it is a Go template as in registrator.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_PORT_TAGS",
+        "merge",
+        "merge, replace",
+        "Whether `SERVICE_<port>_TAGS` are added to `SERVICE_TAGS`, or replace them as in registrator.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_NETWORKS",
+        "",
+        "list of names (`*` for any characters) or ranges",
+        "Which of a container's networks gives its address, best first: `backend,prod-*,10.20.0.0/16`.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_USE_IP_FROM_LABEL",
+        "",
+        "name of a label",
+        "The address of a container's services is the value of this label, without a `/24` behind it.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_BINDINGS",
+        "all",
+        "all, first",
+        "Of a port that is published several times, register each address that can be reached, or only the first as in \
+         registrator.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_NAMES",
+        "keep",
+        "keep, dns",
+        "A service name that DNS cannot carry is registered as it is, with a warning, or made to fit.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_MAX_PORTS",
+        "1000",
+        "1 to 65535",
+        "At most so many services for one container; the rest is left out, with a warning.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_LOOSE_BOOLEANS",
+        "false",
+        "true, false",
+        "In labels, take any value that is not empty for true, as registrator does: there even `SERVICE_IGNORE=false` \
+         ignores.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_ALLOW_SCRIPT_CHECKS",
+        "false",
+        "true, false",
+        "Register `SERVICE_CHECK_SCRIPT`, `_CMD` and `_DOCKER` checks. Whoever may label a container then runs programs on \
+         the host of the Consul agent.",
+    ),
+    setting(
+        Group::Publish,
+        "REMORA_DEREGISTER",
+        "always",
+        "always, on-success",
+        "Whether a container that failed is deregistered like any other that ended, or stays in Consul as critical until it \
+         is removed or runs again.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_NODE",
+        "the engine's host name",
+        "host name",
+        "The name of this node: the first part of every service id.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_RESYNC",
+        "30s",
+        "1s to 1day",
+        "Between two looks at everything. Changes are seen at once; this finds what was missed.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_HEALTH_TTL",
+        "0",
+        "0, or 10s to 1day",
+        "When Remora has not reported for so long, Consul turns the `docker` checks critical. 0: never, because a dead agent \
+         should take nothing down.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_ON_EXIT",
+        "keep",
+        "keep, deregister",
+        "Whether the registrations stay when Remora is stopped. Kept, they survive its update.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_HTTP_ADDR",
+        "127.0.0.1:7979",
+        "address:port, :port, off",
+        "Where `/healthz`, `/readyz` and `/metrics` are served. `:7979` means every IPv4 address.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_CONSUL_MODE",
+        "agent",
+        "agent, auto",
+        "How Consul is spoken to. This version knows only `agent`: through a Consul agent, which `auto` also chooses.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_LOG",
+        "info",
+        "error, warn, info, debug, trace, off",
+        "What is logged, also per target: `info,remora=debug`.",
+    ),
+    setting(Group::Agent, "RUST_LOG", "", "as REMORA_LOG", "Counts when `REMORA_LOG` is not set."),
+    setting(
+        Group::Agent,
+        "REMORA_LOG_FORMAT",
+        "text",
+        "text, json",
+        "Lines for people, or one JSON object per line for machines.",
+    ),
+    setting(
+        Group::Consul,
+        "CONSUL_HTTP_ADDR",
+        "127.0.0.1:8500",
+        "host:port, http://…, https://…, unix://path",
+        "The HTTP API of the Consul agent. A path behind the host prefixes every request. A registry URI on the command line \
+         wins over it.",
+    ),
+    setting(Group::Consul, "CONSUL_HTTP_TOKEN", "", "secret", "The ACL token."),
+    setting(
+        Group::Consul,
+        "CONSUL_HTTP_TOKEN_FILE",
+        "",
+        "path",
+        "A file with the ACL token; wins over `CONSUL_HTTP_TOKEN`. Read again whenever Consul refuses a call.",
+    ),
+    setting(Group::Consul, "CONSUL_HTTP_AUTH", "", "user:password", "Basic authentication."),
+    setting(Group::Consul, "CONSUL_HTTP_SSL", "false", "true, false", "Use https whatever the address says."),
+    setting(Group::Consul, "CONSUL_HTTP_SSL_VERIFY", "true", "true, false", "Verify Consul's certificate."),
+    setting(
+        Group::Consul,
+        "CONSUL_CACERT",
+        "",
+        "path",
+        "A PEM file with the authorities that may have signed Consul's certificate.",
+    ),
+    setting(Group::Consul, "CONSUL_CAPATH", "", "path", "A folder of such files."),
+    setting(Group::Consul, "CONSUL_CLIENT_CERT", "", "path", "A PEM file with the certificate to show to Consul."),
+    setting(Group::Consul, "CONSUL_CLIENT_KEY", "", "path", "A PEM file with its key."),
+    setting(Group::Consul, "CONSUL_TLSCERT", "", "path", "Registrator's name for `CONSUL_CLIENT_CERT`."),
+    setting(Group::Consul, "CONSUL_TLSKEY", "", "path", "Registrator's name for `CONSUL_CLIENT_KEY`."),
+    setting(
+        Group::Consul,
+        "CONSUL_TLS_SERVER_NAME",
+        "the host of the address",
+        "host name",
+        "The name to ask for, and to find in Consul's certificate.",
+    ),
+    setting(Group::Consul, "CONSUL_NAMESPACE", "", "name", "The namespace (Consul Enterprise)."),
+    setting(Group::Consul, "CONSUL_PARTITION", "", "name", "The admin partition (Consul Enterprise)."),
+    setting(
+        Group::Docker,
+        "DOCKER_HOST",
+        "unix:///var/run/docker.sock",
+        "unix://path, tcp://host:port, https://host:port",
+        "The Docker Engine. Not set, and without the usual socket: `/tmp/docker.sock`, where registrator has it.",
+    ),
+    setting(
+        Group::Docker,
+        "DOCKER_TLS_VERIFY",
+        "",
+        "anything",
+        "Use TLS for `tcp://`. As with Docker itself, `0` and `false` count, too.",
+    ),
+    setting(
+        Group::Docker,
+        "DOCKER_CERT_PATH",
+        "~/.docker",
+        "path",
+        "The folder with `ca.pem`, `cert.pem` and `key.pem`.",
+    ),
+    setting(Group::Docker, "HOME", "", "path", "Only for the default of `DOCKER_CERT_PATH`."),
+];
+
+/// A flag of the command line, without its dashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flag {
+    /// Its name, in the case that counts.
+    pub name: &'static str,
+    /// What follows it.
+    pub takes: Takes,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// What follows a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing, or `=true` and `=false`.
+    Nothing,
+    /// A text.
+    Text,
+    /// A whole number.
+    Number,
+}
+
+/// What a flag does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The same as the variable, and wins over it.
+    Sets(&'static str),
+    /// The same as the variable, counted in seconds; 0 leaves the variable or its default in force.
+    SetsSeconds(&'static str),
+    /// Nothing any more; what Remora does instead.
+    Nothing(&'static str),
+    /// It belongs to a command, or is one.
+    Command(CommandFlag, &'static str),
+}
+
+/// Flags that belong to a command, or are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandFlag {
+    /// `explain --json`
+    Json,
+    /// `sync --once`
+    Once,
+    /// `sync --dry-run`
+    DryRun,
+    /// `--help`
+    Help,
+    /// `--version`
+    Version,
+}
+
+const fn flag(name: &'static str, takes: Takes, effect: Effect) -> Flag {
+    Flag { name, takes, effect }
+}
+
+/// Every flag: registrator's, then our own.
+pub const FLAGS: &[Flag] = &[
+    flag("ip", Takes::Text, Effect::Sets("REMORA_ADDRESS")),
+    flag("internal", Takes::Nothing, Effect::Sets("REMORA_INTERNAL")),
+    flag("explicit", Takes::Nothing, Effect::Sets("REMORA_EXPLICIT")),
+    flag("useIpFromLabel", Takes::Text, Effect::Sets("REMORA_USE_IP_FROM_LABEL")),
+    flag("tags", Takes::Text, Effect::Sets("REMORA_TAGS")),
+    flag("deregister", Takes::Text, Effect::Sets("REMORA_DEREGISTER")),
+    flag("resync", Takes::Number, Effect::SetsSeconds("REMORA_RESYNC")),
+    flag("cleanup", Takes::Nothing, Effect::Nothing("Remora always removes what it registered and what is gone")),
+    flag(
+        "ttl",
+        Takes::Number,
+        Effect::Nothing("it never had one with Consul; see REMORA_HEALTH_TTL for checks that expire"),
+    ),
+    flag("ttl-refresh", Takes::Number, Effect::Nothing("Remora refreshes by itself whatever expires")),
+    flag("retry-attempts", Takes::Number, Effect::Nothing("Remora waits for Docker and Consul as long as it takes")),
+    flag(
+        "retry-interval",
+        Takes::Number,
+        Effect::Nothing("the pauses between Remora's tries begin short and grow up to a limit"),
+    ),
+    flag("json", Takes::Nothing, Effect::Command(CommandFlag::Json, "explain: print JSON")),
+    flag("once", Takes::Nothing, Effect::Command(CommandFlag::Once, "sync: end after one round, as it does anyway")),
+    flag("dry-run", Takes::Nothing, Effect::Command(CommandFlag::DryRun, "sync: only print what would be done")),
+    flag("help", Takes::Nothing, Effect::Command(CommandFlag::Help, "print how to use it")),
+    flag("h", Takes::Nothing, Effect::Command(CommandFlag::Help, "the same as --help")),
+    flag("version", Takes::Nothing, Effect::Command(CommandFlag::Version, "print the version")),
+];
+
+/// The commands: what to type, and what it does.
+pub const COMMANDS: &[(&str, &str)] = &[
+    ("run", "publish until stopped; what happens without a command"),
+    ("healthcheck", "ask the agent running on this host whether it is alive; exit 0 or 1"),
+    ("check-config", "print the settings in force, without secrets; exit 0 or 64"),
+    ("explain <container> [--json]", "what is registered for a container, and which label or rule is the reason"),
+    ("sync --once [--dry-run]", "make Consul right once and end; or only print the difference"),
+    ("doctor", "look at everything that Remora depends on, and say what is missing"),
+    ("help", "print how to use it"),
+    ("version", "the version"),
+];
+
+/// Registrator's flag for a variable.
+#[must_use]
+pub fn flag_of(variable: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| match flag.effect {
+        Effect::Sets(sets) | Effect::SetsSeconds(sets) => sets == variable,
+        Effect::Nothing(_) | Effect::Command(..) => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_name_is_in_a_table_twice() {
+        let variables: BTreeSet<_> = SETTINGS.iter().map(|setting| setting.variable).collect();
+        let flags: BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
+        assert_eq!((variables.len(), flags.len()), (SETTINGS.len(), FLAGS.len()));
+    }
+
+    #[test]
+    fn flags_set_variables_that_exist() {
+        for flag in FLAGS {
+            if let Effect::Sets(variable) | Effect::SetsSeconds(variable) = flag.effect {
+                assert!(SETTINGS.iter().any(|setting| setting.variable == variable), "{variable}");
+                assert_eq!(flag_of(variable), Some(flag));
+            }
+        }
+    }
+
+    #[test]
+    fn every_flag_of_registrator_is_known() {
+        for name in [
+            "ip",
+            "internal",
+            "explicit",
+            "useIpFromLabel",
+            "tags",
+            "ttl",
+            "ttl-refresh",
+            "resync",
+            "cleanup",
+            "deregister",
+            "retry-attempts",
+            "retry-interval",
+            "version",
+        ] {
+            assert!(FLAGS.iter().any(|flag| flag.name == name), "{name}");
+        }
+    }
+}

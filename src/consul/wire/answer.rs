@@ -1,0 +1,242 @@
+//! What Consul answers: tolerant of `null`, of unknown fields, and of entries that make no sense.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
+
+use crate::consul::error::ConsulError;
+use crate::consul::model::{ActualCheck, ActualService, Snapshot, Status};
+
+/// Reads an answer. The error tells where it stops making sense, but never shows any part of it.
+pub(in crate::consul) fn decode<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, ConsulError> {
+    serde_json::from_slice(body).map_err(|error| {
+        let reason = match error.classify() {
+            serde_json::error::Category::Data => "it has another form than Consul's",
+            serde_json::error::Category::Eof => "it ends too early",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is not JSON",
+        };
+        ConsulError::Unreadable { call, reason: format!("{reason} (line {}, column {})", error.line(), error.column()) }
+    })
+}
+
+/// `null` is an empty value.
+fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// One entry of a map, readable or not.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry<T> {
+    Readable(T),
+    Unreadable(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ServiceEntry {
+    #[serde(default, deserialize_with = "nullable")]
+    service: String,
+    #[serde(default, deserialize_with = "nullable")]
+    address: String,
+    #[serde(default, deserialize_with = "nullable")]
+    port: i64,
+    #[serde(default, deserialize_with = "nullable")]
+    tags: Vec<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    meta: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "nullable")]
+    tagged_addresses: BTreeMap<String, TaggedAddressEntry>,
+    #[serde(default, deserialize_with = "nullable")]
+    weights: WeightsEntry,
+    #[serde(default, deserialize_with = "nullable")]
+    enable_tag_override: bool,
+}
+
+#[derive(Default, Deserialize)]
+struct TaggedAddressEntry {
+    #[serde(default, alias = "Address", deserialize_with = "nullable")]
+    address: String,
+    #[serde(default, alias = "Port", deserialize_with = "nullable")]
+    port: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct WeightsEntry {
+    passing: i64,
+    warning: i64,
+}
+
+impl Default for WeightsEntry {
+    fn default() -> Self {
+        Self { passing: 1, warning: 1 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CheckEntry {
+    #[serde(rename = "ServiceID", default, deserialize_with = "nullable")]
+    service_id: String,
+    #[serde(default, deserialize_with = "nullable")]
+    status: String,
+    #[serde(default, deserialize_with = "nullable")]
+    output: String,
+}
+
+/// Consul stores whatever port it is told (-1, 99999); such a number is nobody's port.
+fn port(number: i64) -> u16 {
+    u16::try_from(number).unwrap_or(0)
+}
+
+/// The answers of `GET /v1/agent/services` and `GET /v1/agent/checks` as one picture. An entry that cannot be read is told
+/// and left out.
+pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8]) -> Result<Snapshot, ConsulError> {
+    let mut snapshot = Snapshot::default();
+    for (id, entry) in entries::<ServiceEntry>("GET /v1/agent/services", services)? {
+        let service = ActualService {
+            id: id.clone(),
+            name: entry.service,
+            address: entry.address,
+            port: port(entry.port),
+            tags: entry.tags,
+            meta: entry.meta,
+            tagged_addresses: entry
+                .tagged_addresses
+                .into_iter()
+                .map(|(key, tagged)| (key, (tagged.address, port(tagged.port))))
+                .collect(),
+            weights: (port(entry.weights.passing), port(entry.weights.warning)),
+            enable_tag_override: entry.enable_tag_override,
+            checks: BTreeMap::new(),
+        };
+        snapshot.services.insert(id, service);
+    }
+    for (id, entry) in entries::<CheckEntry>("GET /v1/agent/checks", checks)? {
+        // Checks of the node have no service; a check whose service went away between the two answers has none any more.
+        if let Some(service) = snapshot.services.get_mut(&entry.service_id) {
+            let status = Status::parse(&entry.status).unwrap_or(Status::Critical);
+            service.checks.insert(id, ActualCheck { status, output: entry.output });
+        }
+    }
+    Ok(snapshot)
+}
+
+/// A map (or `null`) by id, without the entries that cannot be read. The map's key is the id: the agent's own spelling.
+fn entries<T: DeserializeOwned>(
+    call: &'static str,
+    body: &[u8],
+) -> Result<impl Iterator<Item = (String, T)>, ConsulError> {
+    let map: Option<BTreeMap<String, Entry<T>>> = decode(call, body)?;
+    Ok(map.unwrap_or_default().into_iter().filter_map(move |(id, entry)| match entry {
+        Entry::Readable(entry) => Some((id, entry)),
+        Entry::Unreadable(_) => {
+            tracing::warn!(event = "consul_entry_unreadable", call, id, "an entry of Consul's answer is passed over");
+            None
+        }
+    }))
+}
+
+/// What is read of `GET /v1/agent/self`.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(in crate::consul) struct SelfAnswer {
+    #[serde(deserialize_with = "nullable")]
+    pub(in crate::consul) config: SelfConfig,
+    #[serde(deserialize_with = "nullable")]
+    pub(in crate::consul) member: SelfMember,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(in crate::consul) struct SelfConfig {
+    pub(in crate::consul) node_name: String,
+    pub(in crate::consul) version: String,
+    pub(in crate::consul) datacenter: String,
+    pub(in crate::consul) server: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(in crate::consul) struct SelfMember {
+    addr: String,
+}
+
+impl SelfMember {
+    pub(in crate::consul) fn address(&self) -> Option<IpAddr> {
+        self.addr.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(services: &Value, checks: &Value) -> Snapshot {
+        snapshot(services.to_string().as_bytes(), checks.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn null_is_empty_everywhere() {
+        assert_eq!(read(&Value::Null, &Value::Null), Snapshot::default());
+        let nulls = json!({"a": {
+            "ID": "a", "Service": "web", "Tags": null, "Meta": null, "Port": null, "Address": null,
+            "TaggedAddresses": null, "Weights": null, "EnableTagOverride": null,
+        }});
+        let expected =
+            ActualService { id: "a".into(), name: "web".into(), weights: (1, 1), ..ActualService::default() };
+        assert_eq!(read(&nulls, &Value::Null).services["a"], expected);
+        let check = json!({"c": {"ServiceID": "a", "Status": null, "Output": null}, "n": {"ServiceID": null}});
+        let critical = ActualCheck { status: Status::Critical, output: String::new() };
+        assert_eq!(read(&nulls, &check).services["a"].checks, BTreeMap::from([("c".into(), critical)]));
+    }
+
+    #[test]
+    fn fields_that_nobody_knows_are_ignored() {
+        let services =
+            json!({"a": {"Service": "web", "Port": 80, "Ports": [{"Port": 1}], "Locality": {"Region": "x"}}});
+        let checks =
+            json!({"c": {"ServiceID": "a", "Status": "passing", "Output": "ok", "PeerName": "", "Interval": ""}});
+        let service = read(&services, &checks).services.remove("a").unwrap();
+        assert_eq!((service.name.as_str(), service.port), ("web", 80));
+        assert_eq!(service.checks["c"], ActualCheck { status: Status::Passing, output: "ok".into() });
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_left_out_alone() {
+        let services = json!({"a": {"Service": "web"}, "b": {"Service": ["web"]}, "c": 7, "d": {"Tags": "x"}});
+        let checks = json!({"x": [], "y": {"ServiceID": "a", "Status": "passing"}});
+        let snapshot = read(&services, &checks);
+        assert_eq!(snapshot.services.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(snapshot.services["a"].checks.keys().collect::<Vec<_>>(), ["y"]);
+    }
+
+    #[test]
+    fn impossible_ports_and_statuses_are_read_as_what_they_amount_to() {
+        let services = json!({"a": {"Port": 99_999, "TaggedAddresses": {"lan": {"Address": "1.2.3.4", "Port": -1}}}});
+        let checks = json!({"c": {"ServiceID": "a", "Status": "starting"}});
+        let service = read(&services, &checks).services.remove("a").unwrap();
+        assert_eq!(service.port, 0);
+        assert_eq!(service.tagged_addresses["lan"], ("1.2.3.4".to_owned(), 0));
+        assert_eq!(service.checks["c"].status, Status::Critical);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_consuls_is_an_error_and_is_not_shown() {
+        for body in ["<html>s3cr3t</html>", "{\"a\": {\"Service\": \"s3cr3t\"", "[\"s3cr3t\"]", "\"s3cr3t\"", ""] {
+            let error = snapshot(body.as_bytes(), b"{}").unwrap_err();
+            assert!(matches!(error, ConsulError::Unreadable { .. }), "{error:?}");
+            assert!(!error.to_string().contains("s3cr3t"), "{error}");
+            assert!(snapshot(b"{}", body.as_bytes()).is_err());
+        }
+    }
+}

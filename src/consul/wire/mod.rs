@@ -1,0 +1,12 @@
+//! Requests and answers as JSON. Knows the model; pure.
+//!
+//! * `request`: what is sent. Consul 1.8 answers 400 to any field that it does not know, so nothing is sent that is not
+//!   set. The one field newer than 1.8 is `TLSServerName` of a check (1.9), and only a label asks for it.
+//! * `answer`: what comes back. Go writes `null` for every empty list and map; fields come and go between versions. Only
+//!   what is read must make sense, and an entry that does not is left out by itself.
+
+mod answer;
+mod request;
+
+pub(super) use answer::{SelfAnswer, decode, snapshot};
+pub(super) use request::{ServiceBody, UpdateBody, encode, go_duration};

@@ -1,0 +1,445 @@
+//! Reads one inspect document into a [`Container`]. Whatever is not named there is not kept, above all no environment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+
+use super::container::{
+    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, NetworkMode, Port, Protocol, Signal, State,
+};
+use super::list::place;
+use super::port::DockerError;
+
+const CALL: &str = "GET /containers/{id}/json";
+
+/// What Docker gives a container to end by itself when nobody says otherwise.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A container may ask to be waited for without end (-1); an hour later it is certainly not about to stop any more.
+const STOP_TIMEOUT_LIMIT: Duration = Duration::from_secs(3600);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Document {
+    id: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    created: Option<String>,
+    #[serde(default)]
+    image: Option<String>,
+    #[serde(default)]
+    restart_count: Option<u64>,
+    state: StateDocument,
+    #[serde(default)]
+    config: Option<ConfigDocument>,
+    #[serde(default)]
+    host_config: Option<HostConfigDocument>,
+    #[serde(default)]
+    network_settings: Option<NetworkDocument>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StateDocument {
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    exit_code: Option<i64>,
+    #[serde(default, rename = "OOMKilled")]
+    oom_killed: Option<bool>,
+    #[serde(default)]
+    started_at: Option<String>,
+    #[serde(default)]
+    finished_at: Option<String>,
+    #[serde(default)]
+    health: Option<HealthDocument>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthDocument {
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    failing_streak: Option<i64>,
+    #[serde(default)]
+    log: Option<Vec<ProbeDocument>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ProbeDocument {
+    #[serde(default)]
+    exit_code: Option<i64>,
+    #[serde(default)]
+    output: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigDocument {
+    #[serde(default)]
+    image: Option<String>,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    env: ServiceEnv,
+    #[serde(default)]
+    exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
+    #[serde(default)]
+    stop_signal: Option<String>,
+    #[serde(default)]
+    stop_timeout: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostConfigDocument {
+    #[serde(default)]
+    network_mode: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkDocument {
+    #[serde(default)]
+    ports: Option<BTreeMap<String, Option<Vec<BindingDocument>>>>,
+    #[serde(default)]
+    networks: Option<BTreeMap<String, Option<EndpointDocument>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct BindingDocument {
+    #[serde(default)]
+    host_ip: Option<String>,
+    #[serde(default)]
+    host_port: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct EndpointDocument {
+    #[serde(default, rename = "IPAddress")]
+    ipv4: Option<String>,
+    #[serde(default, rename = "GlobalIPv6Address")]
+    ipv6: Option<String>,
+}
+
+/// The `SERVICE_*` variables of an environment; every other entry is dropped while it is being read.
+#[derive(Default)]
+struct ServiceEnv(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for ServiceEnv {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = ServiceEnv;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of NAME=value")
+            }
+            fn visit_unit<E>(self) -> Result<ServiceEnv, E> {
+                Ok(ServiceEnv::default())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<ServiceEnv, A::Error> {
+                let mut kept = BTreeMap::new();
+                while let Some(entry) = entries.next_element::<std::borrow::Cow<'de, str>>()? {
+                    if let Some((name, value)) = entry.split_once('=')
+                        && name.starts_with("SERVICE_")
+                    {
+                        kept.insert(name.to_owned(), value.to_owned());
+                    }
+                }
+                Ok(ServiceEnv(kept))
+            }
+        }
+        deserializer.deserialize_any(Entries)
+    }
+}
+
+/// Reads the body of `GET /containers/{id}/json`.
+///
+/// # Errors
+/// [`DockerError::Unreadable`], without any part of the document.
+pub fn read(body: &[u8], lens: &Lens) -> Result<Container, DockerError> {
+    let unreadable = |error: &serde_json::Error| DockerError::Unreadable { call: CALL, reason: place(error) };
+    let document: Document = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    let rendered_tags = match &lens.tags {
+        None => None,
+        Some(template) => {
+            let whole: serde_json::Value = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+            Some(template.render(&whole).map_err(|error| error.to_string()))
+        }
+    };
+    Ok(container(document, lens, rendered_tags))
+}
+
+fn container(document: Document, lens: &Lens, rendered_tags: Option<Result<String, String>>) -> Container {
+    let Document { id, name, created, image, restart_count, state, config, host_config, network_settings } = document;
+    let config = config.unwrap_or(ConfigDocument {
+        image: None,
+        labels: None,
+        env: ServiceEnv::default(),
+        exposed_ports: None,
+        stop_signal: None,
+        stop_timeout: None,
+    });
+    let network = network_settings.unwrap_or(NetworkDocument { ports: None, networks: None });
+    let mut labels = config.labels.unwrap_or_default();
+    labels.retain(|label, _| lens.keeps(label));
+    Container {
+        id: ContainerId::new(id),
+        name: name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        image: config.image.unwrap_or_default(),
+        image_id: image.unwrap_or_default(),
+        created: created.unwrap_or_default(),
+        started_at: state.started_at.unwrap_or_default(),
+        finished_at: state.finished_at.unwrap_or_default(),
+        state: read_state(state.status.as_deref().unwrap_or_default()),
+        exit_code: state.exit_code.unwrap_or_default(),
+        oom_killed: state.oom_killed.unwrap_or_default(),
+        restart_count: restart_count.unwrap_or_default(),
+        health: state.health.and_then(read_health),
+        labels,
+        service_env: config.env.0,
+        network_mode: read_network_mode(host_config.and_then(|host| host.network_mode).as_deref().unwrap_or_default()),
+        networks: read_networks(network.networks),
+        exposed: config
+            .exposed_ports
+            .into_iter()
+            .flatten()
+            .filter_map(|(port, _)| read_port(&port))
+            .collect::<BTreeSet<_>>(),
+        bindings: read_bindings(network.ports),
+        stop_signal: read_signal(config.stop_signal.as_deref().unwrap_or_default()),
+        stop_timeout: read_stop_timeout(config.stop_timeout),
+        rendered_tags,
+    }
+}
+
+fn read_state(word: &str) -> State {
+    match word {
+        "created" => State::Created,
+        "running" => State::Running,
+        "paused" => State::Paused,
+        "restarting" => State::Restarting,
+        "removing" => State::Removing,
+        "exited" => State::Exited,
+        "dead" => State::Dead,
+        other => State::Unknown(printable(other, 40)),
+    }
+}
+
+fn read_health(health: HealthDocument) -> Option<Health> {
+    let status = match health.status.as_deref().unwrap_or_default() {
+        "" | "none" => return None,
+        "starting" => HealthStatus::Starting,
+        "healthy" => HealthStatus::Healthy,
+        "unhealthy" => HealthStatus::Unhealthy,
+        _ => HealthStatus::Unknown,
+    };
+    let last = health.log.and_then(|log| log.into_iter().next_back());
+    let (exit_code, output) = last.map_or((None, String::new()), |probe| {
+        (probe.exit_code, tail(&probe.output.unwrap_or_default(), Health::OUTPUT_LIMIT))
+    });
+    let failing_streak = u32::try_from(health.failing_streak.unwrap_or_default().max(0)).unwrap_or(u32::MAX);
+    Some(Health { status, failing_streak, exit_code, output })
+}
+
+fn read_network_mode(mode: &str) -> NetworkMode {
+    match mode {
+        "" | "default" | "bridge" => NetworkMode::Bridge,
+        "host" => NetworkMode::Host,
+        "none" => NetworkMode::None,
+        other => match other.strip_prefix("container:") {
+            Some(owner) => NetworkMode::Container(owner.to_owned()),
+            None => NetworkMode::Named(other.to_owned()),
+        },
+    }
+}
+
+fn read_networks(networks: Option<BTreeMap<String, Option<EndpointDocument>>>) -> BTreeMap<String, Endpoint> {
+    let address = |endpoint: EndpointDocument| Endpoint {
+        ipv4: endpoint.ipv4.and_then(|text| text.parse().ok()),
+        ipv6: endpoint.ipv6.and_then(|text| text.parse().ok()),
+    };
+    networks.into_iter().flatten().map(|(name, endpoint)| (name, endpoint.map(address).unwrap_or_default())).collect()
+}
+
+fn read_port(text: &str) -> Option<Port> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        _ => return None,
+    };
+    let number = number.parse().ok().filter(|&number| number != 0)?;
+    Some(Port { number, protocol })
+}
+
+fn read_bindings(ports: Option<BTreeMap<String, Option<Vec<BindingDocument>>>>) -> BTreeMap<Port, Vec<Binding>> {
+    ports
+        .into_iter()
+        .flatten()
+        .filter_map(|(port, bindings)| {
+            let bindings = bindings.into_iter().flatten().filter_map(|binding| read_binding(&binding)).collect();
+            Some((read_port(&port)?, bindings))
+        })
+        .collect()
+}
+
+fn read_binding(binding: &BindingDocument) -> Option<Binding> {
+    let host_ip = match binding.host_ip.as_deref().unwrap_or_default() {
+        "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        text => text.parse().ok()?,
+    };
+    let host_port = binding.host_port.as_deref()?.parse().ok().filter(|&port| port != 0)?;
+    Some(Binding { host_ip, host_port })
+}
+
+fn read_stop_timeout(seconds: Option<i64>) -> Duration {
+    match seconds {
+        None => STOP_TIMEOUT,
+        Some(seconds) => u64::try_from(seconds).map_or(STOP_TIMEOUT_LIMIT, Duration::from_secs).min(STOP_TIMEOUT_LIMIT),
+    }
+}
+
+/// `SIGTERM`, `TERM`, `15`; Docker takes all three. Anything else is what Docker would refuse: its default then.
+fn read_signal(text: &str) -> Signal {
+    const NAMES: [(&str, u8); 12] = [
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("ABRT", 6),
+        ("KILL", 9),
+        ("USR1", 10),
+        ("SEGV", 11),
+        ("USR2", 12),
+        ("PIPE", 13),
+        ("ALRM", 14),
+        ("TERM", 15),
+        ("WINCH", 28),
+    ];
+    // The kernel's SIGRTMIN is 32, but the two C libraries keep the first two (glibc) for themselves: Docker, like kill(1),
+    // counts from 34. Web servers ask for SIGRTMIN+3 (systemd) and SIGWINCH (httpd).
+    const REALTIME_FIRST: u8 = 34;
+    let word = text.trim().to_ascii_uppercase();
+    let word = word.strip_prefix("SIG").unwrap_or(&word);
+    let realtime = || word.strip_prefix("RTMIN+")?.parse::<u8>().ok()?.checked_add(REALTIME_FIRST);
+    NAMES
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, number)| *number)
+        .or_else(|| word.parse().ok().filter(|number| (1..=64).contains(number)))
+        .or_else(realtime)
+        .map_or(Signal::TERM, Signal)
+}
+
+/// The end of a text, at most `limit` bytes, without control characters: line breaks become ` | `.
+fn tail(text: &str, limit: usize) -> String {
+    let one_line = printable(&text.trim().lines().collect::<Vec<_>>().join(" | "), usize::MAX);
+    let mut start = one_line.len().saturating_sub(limit);
+    while !one_line.is_char_boundary(start) {
+        start += 1;
+    }
+    one_line.get(start..).unwrap_or_default().to_owned()
+}
+
+fn printable(text: &str, limit: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(limit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("testdata/inspect.json");
+
+    fn with(edit: impl FnOnce(&mut serde_json::Value)) -> Container {
+        let mut document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
+        edit(&mut document);
+        read(document.to_string().as_bytes(), &Lens::default()).unwrap()
+    }
+
+    #[test]
+    fn a_recorded_document_of_a_real_engine_reads_as_it_should() {
+        let container = read(DOCUMENT.as_bytes(), &Lens::default()).unwrap();
+        assert_eq!(container.name, "recorded");
+        assert_eq!(container.state, State::Running);
+        assert_eq!(container.stop_signal, Signal(3));
+        assert_eq!(container.stop_timeout, Duration::from_secs(7));
+        assert_eq!(container.network_mode, NetworkMode::Bridge);
+        assert_eq!(container.service_env.get("SERVICE_NAME").map(String::as_str), Some("api=v2"));
+        assert_eq!(container.health.as_ref().map(|health| health.status), Some(HealthStatus::Healthy));
+        let tcp = Port { number: 8080, protocol: Protocol::Tcp };
+        assert_eq!(container.bindings[&tcp].len(), 3, "one on loopback, and the wildcard pair");
+        assert!(container.bindings[&Port { number: 9000, protocol: Protocol::Tcp }].is_empty());
+        assert!(container.exposed.contains(&Port { number: 53, protocol: Protocol::Udp }));
+        assert!(container.networks["bridge"].ipv4.is_some());
+    }
+
+    #[test]
+    fn no_environment_value_and_no_unread_label_survives() {
+        let container = read(DOCUMENT.as_bytes(), &Lens::default()).unwrap();
+        let everything = format!("{container:?}");
+        assert!(DOCUMENT.contains("canary-secret"));
+        assert!(!everything.contains("canary-secret"), "{everything}");
+        assert!(!everything.contains("maintainer"), "{everything}");
+        let lens = Lens { labels: ["maintainer".to_owned()].into(), tags: None };
+        assert!(read(DOCUMENT.as_bytes(), &lens).unwrap().labels.contains_key("maintainer"));
+    }
+
+    #[test]
+    fn unknown_words_are_values_and_nulls_are_empty() {
+        let container = with(|document| {
+            document["State"]["Status"] = "levitating".into();
+            document["State"]["Health"]["Status"] = "queasy".into();
+            document["Config"]["Env"] = serde_json::Value::Null;
+            document["Config"]["Labels"] = serde_json::Value::Null;
+            document["Config"]["ExposedPorts"] = serde_json::Value::Null;
+            document["NetworkSettings"]["Ports"] = serde_json::Value::Null;
+            document["HostConfig"]["NetworkMode"] = "container:abc".into();
+            document["Config"]["StopTimeout"] = (-1).into();
+        });
+        assert_eq!(container.state, State::Unknown("levitating".into()));
+        assert_eq!(container.health.unwrap().status, HealthStatus::Unknown);
+        assert!(container.bindings.is_empty() && container.exposed.is_empty() && container.labels.is_empty());
+        assert_eq!(container.network_mode, NetworkMode::Container("abc".into()));
+        assert_eq!(container.stop_timeout, STOP_TIMEOUT_LIMIT);
+    }
+
+    #[test]
+    fn a_broken_document_tells_where_and_never_what() {
+        let broken = DOCUMENT.replace(r#""Status": "running""#, r#""Status": {"canary-secret": 1}"#);
+        let error = read(broken.as_bytes(), &Lens::default()).unwrap_err().to_string();
+        assert!(error.contains("line"), "{error}");
+        assert!(!error.contains("canary"), "{error}");
+    }
+
+    #[test]
+    fn signals_are_read_in_every_spelling_that_docker_takes() {
+        for (text, number) in [
+            ("SIGTERM", 15),
+            ("quit", 3),
+            ("9", 9),
+            ("SIGRTMIN+3", 37),
+            ("", 15),
+            ("SIGNONSENSE", 15),
+            ("99", 15),
+            ("WINCH", 28),
+        ] {
+            assert_eq!(read_signal(text), Signal(number), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_probes_output_is_kept_in_one_line() {
+        assert_eq!(tail("one\ntwo\u{1b}[31m\n", 100), "one | two[31m");
+        assert_eq!(tail(&"é".repeat(1000), 5), "éé");
+    }
+}

@@ -1,0 +1,426 @@
+//! What the observation knows of each container, and what it has to look at next. Pure: events, lists, inspect results and
+//! the time go in; containers to look at and [`Change`]s come out. No I/O, no task, no clock of its own.
+//!
+//! One entry per container, one look per container at a time. Whatever is heard while a look is under way leads to one
+//! more look after it, so that what is told last was always looked at last.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::container::{Container, ContainerId, Sight, Signal, State};
+use super::port::{DockerError, Event, EventKind, EventTime, Listing};
+use crate::backoff::Backoff;
+
+/// Added to a container's stop timeout before it counts as "still running after it": SIGKILL, the end of the process and
+/// its event take a moment.
+const STOP_SLACK: Duration = Duration::from_secs(1);
+
+/// A container that its restart policy started again is held critical until it has run for so long, if its run before
+/// was shorter than that. Docker itself calls a start a success after ten seconds (its back-off begins anew then).
+pub const SETTLE: Duration = Duration::from_secs(10);
+
+/// An event may arrive a moment after the list that shows its effect; after this time it is not coming.
+const DEAF_AFTER: Duration = Duration::from_secs(3);
+
+/// More containers than any engine runs. Beyond it, events of unknown containers are left to the next full look.
+const ENTRIES: usize = 65_536;
+
+/// What there is to tell about one container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The container.
+    pub id: ContainerId,
+    /// What was seen.
+    pub seen: Seen,
+    /// When the event that led to it was heard; `None` when a full look found it.
+    pub heard: Option<Instant>,
+}
+
+/// What was seen of a container.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    /// It exists.
+    Here(Arc<Sight>),
+    /// Docker says that it does not exist (any more).
+    Gone,
+}
+
+#[derive(Debug, Default, PartialEq)]
+enum Look {
+    #[default]
+    Idle,
+    Queued,
+    Running {
+        again: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct StopRequest {
+    /// When the signal was sent, by the engine's clock.
+    at: EventTime,
+    /// Still running then: the signal did not end it.
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Entry {
+    told: Option<Arc<Sight>>,
+    fingerprint: Option<u64>,
+    look: Look,
+    heard: Option<Instant>,
+    last_heard: Option<Instant>,
+    stop: Option<StopRequest>,
+    settling_until: Option<Instant>,
+    backoff: Backoff,
+    tell_anyway: bool,
+    gone: bool,
+    outgoing: bool,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            told: None,
+            fingerprint: None,
+            look: Look::Idle,
+            heard: None,
+            last_heard: None,
+            stop: None,
+            settling_until: None,
+            // 5 s: a container that cannot be looked at is retried at the pace at which lost registrations are noticed.
+            backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)),
+            tell_anyway: false,
+            gone: false,
+            outgoing: false,
+        }
+    }
+}
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: HashMap<ContainerId, Entry>,
+    looks: VecDeque<ContainerId>,
+    outbox: VecDeque<ContainerId>,
+    timers: BTreeSet<(Instant, ContainerId)>,
+    suspects: Vec<(ContainerId, Instant)>,
+    /// Containers of the first list that have not been looked at yet; `None` before the first list.
+    first: Option<HashSet<ContainerId>>,
+    last_event: Option<EventTime>,
+}
+
+impl Ledger {
+    /// Where an event stream should go on: right after the last event that was heard.
+    #[must_use]
+    pub fn resume(&self) -> Option<EventTime> {
+        self.last_event.map(|EventTime(at)| EventTime(at.saturating_add(1)))
+    }
+
+    /// How many containers are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether every container of the first list has been looked at.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.first.as_ref().is_some_and(HashSet::is_empty)
+    }
+
+    /// An event was heard.
+    pub fn event(&mut self, event: &Event, now: Instant) {
+        self.last_event = self.last_event.max(Some(event.time));
+        if self.entries.len() >= ENTRIES && !self.entries.contains_key(&event.container) {
+            return;
+        }
+        let entry = self.entries.entry(event.container.clone()).or_default();
+        if entry.gone {
+            return;
+        }
+        entry.last_heard = Some(now);
+        entry.heard = entry.heard.or(Some(now));
+        match event.kind {
+            EventKind::Destroy => return self.vanish(&event.container),
+            EventKind::Start => {
+                entry.stop = None;
+                entry.settling_until = None;
+            }
+            EventKind::Kill(signal) => {
+                if !stops(signal, event.time, entry.told.as_deref()) {
+                    return self.forget_if_blank(&event.container);
+                }
+                let patience =
+                    entry.told.as_ref().map_or(Duration::from_secs(10), |sight| sight.container.stop_timeout);
+                let until = now + patience + STOP_SLACK;
+                entry.stop = Some(StopRequest { at: event.time, until });
+                self.timers.insert((until, event.container.clone()));
+                if let Some(told) = entry.told.clone() {
+                    // No look: the engine has just said what matters, and every millisecond here is a client sent to a
+                    // process that is about to end.
+                    let sight = Sight { draining: true, ..Sight::clone(&told) };
+                    return self.tell(&event.container, Arc::new(sight));
+                }
+            }
+            EventKind::Die | EventKind::Other(_) => {}
+        }
+        self.queue(&event.container, true);
+    }
+
+    /// Somebody needs to know about this container, whatever there is to say.
+    pub fn ask(&mut self, id: &ContainerId) {
+        if self.entries.len() >= ENTRIES && !self.entries.contains_key(id) {
+            return;
+        }
+        self.entries.entry(id.clone()).or_default().tell_anyway = true;
+        self.queue(id, false);
+    }
+
+    /// A full list arrived.
+    pub fn listed(&mut self, listing: &Listing, now: Instant) {
+        let first_time = self.first.is_none();
+        let mut present = HashSet::with_capacity(listing.containers.len());
+        for line in &listing.containers {
+            present.insert(line.id.clone());
+            let known = self.entries.contains_key(&line.id);
+            if self.entries.len() >= ENTRIES && !known {
+                continue;
+            }
+            let entry = self.entries.entry(line.id.clone()).or_default();
+            let changed = entry.fingerprint != Some(line.fingerprint);
+            let quiet = entry.look == Look::Idle;
+            entry.fingerprint = Some(line.fingerprint);
+            // A container that never had a process here has nothing to tell; whoever has a registration of it will ask.
+            let concerns = line.live || entry.told.is_some();
+            if changed && concerns {
+                if !first_time && quiet {
+                    self.suspects.push((line.id.clone(), now));
+                }
+                self.queue(&line.id, false);
+            }
+        }
+        // What the list does not show is not gone yet: only an inspect that says so, or a destroy event, makes it so.
+        let missing: Vec<_> = self.entries.keys().filter(|id| !present.contains(*id)).cloned().collect();
+        for id in missing {
+            self.queue(&id, false);
+        }
+        if first_time {
+            let waiting = listing.containers.iter().filter(|line| line.live).map(|line| line.id.clone()).collect();
+            self.first = Some(waiting);
+        }
+    }
+
+    /// Whether a list showed a change that the event stream should have told by now: the stream is deaf.
+    pub fn deaf(&mut self, now: Instant) -> bool {
+        let entries = &self.entries;
+        let mut deaf = false;
+        self.suspects.retain(|(id, since)| {
+            if now < *since + DEAF_AFTER {
+                return true;
+            }
+            let heard =
+                entries.get(id).is_none_or(|entry| entry.last_heard.is_some_and(|at| at + DEAF_AFTER >= *since));
+            deaf |= !heard;
+            false
+        });
+        deaf
+    }
+
+    /// The next container to look at, if any; its look is then under way.
+    pub fn next_look(&mut self) -> Option<ContainerId> {
+        let id = self.looks.pop_front()?;
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.look = Look::Running { again: false };
+        }
+        Some(id)
+    }
+
+    /// A look came to an end. `chance` is for the jitter of a retry.
+    pub fn looked(&mut self, id: &ContainerId, result: Result<Container, DockerError>, now: Instant, chance: f64) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        let again = entry.look == (Look::Running { again: true });
+        entry.look = Look::Idle;
+        if let Some(first) = &mut self.first {
+            first.remove(id);
+        }
+        if entry.gone {
+            if !entry.outgoing {
+                self.entries.remove(id);
+            }
+            return;
+        }
+        match result {
+            Ok(container) => self.saw(id, container, now),
+            Err(DockerError::NotFound(_)) => return self.vanish(id),
+            // Unknown: what was told stays true until Docker says otherwise.
+            Err(_) => {
+                let at = now + entry.backoff.next(chance);
+                self.timers.insert((at, id.clone()));
+                return;
+            }
+        }
+        if again {
+            self.queue(id, true);
+        }
+    }
+
+    /// When [`Ledger::due`] has something to do next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        let suspect = self.suspects.first().map(|(_, since)| *since + DEAF_AFTER);
+        self.timers.first().map(|(at, _)| *at).into_iter().chain(suspect).min()
+    }
+
+    /// Queues the containers whose time has come: a retry, a stop that did not end it, a restart that settled.
+    pub fn due(&mut self, now: Instant) {
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now
+            && let Some((_, id)) = self.timers.pop_first()
+        {
+            self.queue(&id, false);
+        }
+    }
+
+    /// Whether there is something to tell.
+    #[must_use]
+    pub fn has_change(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// The next thing to tell. Several changes of one container since the last call are one.
+    pub fn next_change(&mut self) -> Option<Change> {
+        loop {
+            let id = self.outbox.pop_front()?;
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            entry.outgoing = false;
+            let heard = entry.heard.take();
+            if entry.gone {
+                if entry.look == Look::Idle {
+                    self.entries.remove(&id);
+                }
+                return Some(Change { id, seen: Seen::Gone, heard });
+            }
+            if let Some(sight) = entry.told.clone() {
+                return Some(Change { id, seen: Seen::Here(sight), heard });
+            }
+        }
+    }
+
+    fn saw(&mut self, id: &ContainerId, container: Container, now: Instant) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        entry.backoff.reset();
+        let running = matches!(container.state, State::Running | State::Paused | State::Unknown(_));
+        if let Some(stop) = entry.stop {
+            let started_since = EventTime::parse(&container.started_at).is_some_and(|started| started > stop.at);
+            if started_since || (running && stop.until <= now) {
+                entry.stop = None;
+            }
+        }
+        if let Some(until) = settles_at(entry.told.as_deref(), &container, now) {
+            entry.settling_until = Some(until);
+            self.timers.insert((until, id.clone()));
+        }
+        if entry.settling_until.is_some_and(|until| until <= now) || !running {
+            entry.settling_until = None;
+        }
+        let sight = Sight { draining: entry.stop.is_some(), settling: entry.settling_until.is_some(), container };
+        if entry.told.as_deref() == Some(&sight) && !entry.tell_anyway {
+            entry.heard = None;
+            return;
+        }
+        entry.tell_anyway = false;
+        self.tell(id, Arc::new(sight));
+    }
+
+    fn tell(&mut self, id: &ContainerId, sight: Arc<Sight>) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        entry.told = Some(sight);
+        if !std::mem::replace(&mut entry.outgoing, true) {
+            self.outbox.push_back(id.clone());
+        }
+    }
+
+    fn vanish(&mut self, id: &ContainerId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        if std::mem::replace(&mut entry.gone, true) {
+            return;
+        }
+        if let Some(first) = &mut self.first {
+            first.remove(id);
+        }
+        if entry.look == Look::Queued {
+            entry.look = Look::Idle;
+            self.looks.retain(|queued| queued != id);
+        }
+        if !std::mem::replace(&mut entry.outgoing, true) {
+            self.outbox.push_back(id.clone());
+        }
+    }
+
+    fn queue(&mut self, id: &ContainerId, urgent: bool) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        if entry.gone {
+            return;
+        }
+        match &mut entry.look {
+            Look::Running { again } => *again = true,
+            Look::Queued => {}
+            Look::Idle => {
+                entry.look = Look::Queued;
+                // What has just happened goes before what a list brought up.
+                if urgent {
+                    self.looks.push_front(id.clone());
+                } else {
+                    self.looks.push_back(id.clone());
+                }
+            }
+        }
+    }
+
+    /// An event without consequence leaves no trace of a container that was not known before.
+    fn forget_if_blank(&mut self, id: &ContainerId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.heard = None;
+            let blank = entry.told.is_none() && entry.fingerprint.is_none() && entry.look == Look::Idle;
+            if blank && !entry.outgoing {
+                self.entries.remove(id);
+            }
+        }
+    }
+}
+
+/// Whether a signal means that this container shall end. A signal that the engine does not name, sent to a container,
+/// is rather a stop than not; one from before its last start means nothing any more (events are replayed after a
+/// reconnect).
+fn stops(signal: Option<u8>, at: EventTime, told: Option<&Sight>) -> bool {
+    let old =
+        told.is_some_and(|sight| EventTime::parse(&sight.container.started_at).is_some_and(|started| started > at));
+    let stop_signal = told.map_or(Signal::TERM, |sight| sight.container.stop_signal);
+    !old && signal.is_none_or(|signal| Signal(signal).ends(stop_signal))
+}
+
+/// When a container that its restart policy has just started again may be trusted; `None` if at once.
+fn settles_at(before: Option<&Sight>, container: &Container, now: Instant) -> Option<Instant> {
+    let before = &before?.container;
+    if container.state != State::Running || container.restart_count <= before.restart_count {
+        return None;
+    }
+    let EventTime(started) = EventTime::parse(&before.started_at)?;
+    let EventTime(finished) = EventTime::parse(&container.finished_at)?;
+    let run = Duration::from_nanos(u64::try_from(finished.saturating_sub(started)).unwrap_or_default());
+    (run < SETTLE).then(|| now + SETTLE)
+}
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -1,0 +1,317 @@
+//! Which registrations have to be looked at, which are being written, which wait after a failure. Pure.
+//!
+//! One entry and at most one write per registration at a time; a failure of one never holds up another.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::consul::Class;
+
+/// Rights change from outside, and rarely: 403 is asked again at this pace.
+const DENIED_AGAIN: Duration = Duration::from_secs(30);
+
+/// What Consul will never accept is only sent again in case Consul itself was changed (script checks enabled, upgraded).
+const REJECTED_AGAIN: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+struct Item {
+    queued: bool,
+    running: bool,
+    /// Something changed while a write was under way.
+    again: bool,
+    not_before: Option<Instant>,
+    backoff: Backoff,
+    vanished: Backoff,
+    registered: bool,
+    failure: Option<String>,
+    heard: Option<Instant>,
+}
+
+impl Default for Item {
+    fn default() -> Self {
+        Self {
+            queued: false,
+            running: false,
+            again: false,
+            not_before: None,
+            backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
+            // 1 s: what somebody deregistered right after we registered it comes back within the promised 5 s. 5 min: what
+            // never shows up is hidden from us by an ACL, and each attempt costs a Raft write.
+            vanished: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
+            registered: false,
+            failure: None,
+            heard: None,
+        }
+    }
+}
+
+/// See the module's header. Keys are the lower-case ids of registrations.
+#[derive(Debug, Default)]
+pub struct Items {
+    by_key: HashMap<String, Item>,
+    queue: VecDeque<String>,
+    timers: BTreeSet<(Instant, String)>,
+    running: usize,
+    failing: BTreeSet<String>,
+}
+
+/// A failure as the operator should see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The registration.
+    pub key: String,
+    /// Why it is not as it should be.
+    pub reason: String,
+}
+
+impl Items {
+    /// This registration should be looked at. `heard` is when the event that led to it was heard.
+    pub fn touch(&mut self, key: &str, heard: Option<Instant>) {
+        let item = self.by_key.entry(key.to_owned()).or_default();
+        item.heard = item.heard.or(heard);
+        if item.running {
+            item.again = true;
+        } else if !std::mem::replace(&mut item.queued, true) {
+            self.queue.push_back(key.to_owned());
+        }
+    }
+
+    /// What it should be has changed: a failure of before says nothing about it any more.
+    pub fn renew(&mut self, key: &str, heard: Option<Instant>) {
+        let item = self.by_key.entry(key.to_owned()).or_default();
+        item.not_before = None;
+        item.backoff.reset();
+        self.touch(key, heard);
+    }
+
+    /// The next registration to look at.
+    pub fn next(&mut self, now: Instant) -> Option<String> {
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now
+            && let Some((_, key)) = self.timers.pop_first()
+        {
+            self.touch(&key, None);
+        }
+        loop {
+            let key = self.queue.pop_front()?;
+            let Some(item) = self.by_key.get_mut(&key) else { continue };
+            item.queued = false;
+            match item.not_before {
+                Some(at) if at > now => drop(self.timers.insert((at, key))),
+                _ => return Some(key),
+            }
+        }
+    }
+
+    /// When [`Items::next`] has something again that it has not now.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// A write begins.
+    pub fn start(&mut self, key: &str) {
+        if let Some(item) = self.by_key.get_mut(key) {
+            item.running = true;
+            self.running += 1;
+        }
+    }
+
+    /// Nothing is to be written: it is as it should be. Returns when the event that led here was heard.
+    pub fn settled(&mut self, key: &str) -> Option<Instant> {
+        let item = self.by_key.get_mut(key)?;
+        item.failure = None;
+        self.failing.remove(key);
+        item.backoff.reset();
+        let heard = item.heard.take();
+        if !item.registered && !item.queued {
+            self.by_key.remove(key);
+        }
+        heard
+    }
+
+    /// A write succeeded. Returns when the event that led to it was heard.
+    pub fn succeeded(&mut self, key: &str, registered: bool) -> Option<Instant> {
+        let item = self.ended(key)?;
+        item.not_before = None;
+        item.backoff.reset();
+        item.failure = None;
+        item.registered = registered;
+        let heard = item.heard.take();
+        self.failing.remove(key);
+        // One write may lead to another (a registration, then its health).
+        self.touch(key, None);
+        heard
+    }
+
+    /// A write failed. Returns whether it is worth telling: a new reason, or the first of ten times the same.
+    pub fn failed(&mut self, key: &str, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
+        let Some(item) = self.ended(key) else { return false };
+        let wait = item.backoff.next(chance);
+        let wait = match class {
+            Class::Transient | Class::Gone => wait,
+            Class::Denied => DENIED_AGAIN + wait,
+            Class::Rejected => REJECTED_AGAIN + wait,
+        };
+        let new = item.failure.as_deref() != Some(reason);
+        item.failure = Some(reason.to_owned());
+        let tell_again = item.backoff.worth_telling();
+        item.not_before = Some(now + wait);
+        self.failing.insert(key.to_owned());
+        self.touch(key, None);
+        new || tell_again
+    }
+
+    /// The way to Consul is interrupted: the write may or may not have happened; it is no fault of this registration.
+    pub fn interrupted(&mut self, key: &str) {
+        if self.ended(key).is_some() {
+            self.touch(key, None);
+        }
+    }
+
+    /// Consul shows this registration.
+    pub fn seen(&mut self, key: &str) {
+        if let Some(item) = self.by_key.get_mut(key) {
+            item.vanished.reset();
+        }
+    }
+
+    /// Consul does not show what we registered with success. Somebody deregistered it, or our token may write but not
+    /// read: then registering it again and again would be a Raft write each time, for nothing.
+    pub fn vanished(&mut self, key: &str, now: Instant, chance: f64) {
+        let item = self.by_key.entry(key.to_owned()).or_default();
+        let repeated = item.vanished.attempts() > 0;
+        let wait = item.vanished.next(chance);
+        if repeated {
+            item.not_before = Some(now + wait);
+            item.failure = Some(
+                "registered, but Consul does not show it: does the token have service:read and node:read?".to_owned(),
+            );
+            self.failing.insert(key.to_owned());
+        }
+        self.touch(key, None);
+    }
+
+    /// Whether a write is under way.
+    #[must_use]
+    pub fn is_running(&self, key: &str) -> bool {
+        self.by_key.get(key).is_some_and(|item| item.running)
+    }
+
+    /// Whether it is about to be looked at, written, or tried again.
+    #[must_use]
+    pub fn is_waiting(&self, key: &str) -> bool {
+        self.by_key.get(key).is_some_and(|item| item.queued || item.running || item.not_before.is_some())
+    }
+
+    /// Writes under way.
+    #[must_use]
+    pub const fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Registrations that are not known to be as they should be.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.running + self.queue.len() + self.timers.len()
+    }
+
+    /// How many fail.
+    #[must_use]
+    pub fn failing(&self) -> usize {
+        self.failing.len()
+    }
+
+    /// What fails, at most `limit` of it.
+    #[must_use]
+    pub fn failures(&self, limit: usize) -> Vec<Failure> {
+        let reason = |key: &String| Some(Failure { key: key.clone(), reason: self.failure(key)?.to_owned() });
+        self.failing.iter().take(limit).filter_map(reason).collect()
+    }
+
+    /// Why this registration is not as it should be, if so.
+    #[must_use]
+    pub fn failure(&self, key: &str) -> Option<&str> {
+        self.by_key.get(key)?.failure.as_deref()
+    }
+
+    fn ended(&mut self, key: &str) -> Option<&mut Item> {
+        let item = self.by_key.get_mut(key)?;
+        if std::mem::replace(&mut item.running, false) {
+            self.running = self.running.saturating_sub(1);
+        }
+        item.again = false;
+        Some(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_registration_is_never_written_twice_at_once() {
+        let (mut items, now) = (Items::default(), Instant::now());
+        items.touch("a", None);
+        items.touch("a", None);
+        assert_eq!(items.next(now).as_deref(), Some("a"));
+        assert_eq!(items.next(now), None);
+        items.start("a");
+        items.touch("a", None);
+        assert_eq!(items.next(now), None, "under way");
+        items.succeeded("a", true);
+        assert_eq!(items.next(now).as_deref(), Some("a"), "looked at again after the write");
+    }
+
+    #[test]
+    fn case_41_failures_wait_by_their_class_and_a_new_definition_ends_the_waiting() {
+        let classes = [(Class::Transient, 1), (Class::Denied, 31), (Class::Rejected, 301)];
+        for (class, seconds) in classes {
+            let (mut items, now) = (Items::default(), Instant::now());
+            items.touch("a", None);
+            items.next(now).unwrap();
+            items.start("a");
+            assert!(items.failed("a", class, "no", now, 0.5));
+            assert_eq!(items.next(now), None);
+            assert_eq!(items.failure("a"), Some("no"));
+            assert_eq!(items.next(now + Duration::from_secs(seconds)).as_deref(), Some("a"), "{class:?}");
+            items.start("a");
+            assert!(!items.failed("a", class, "no", now, 0.5), "the same again is not told");
+            items.renew("a", None);
+            assert_eq!(items.next(now).as_deref(), Some("a"));
+        }
+    }
+
+    #[test]
+    fn what_is_hidden_from_us_is_not_registered_again_and_again() {
+        let (mut items, mut now) = (Items::default(), Instant::now());
+        let mut writes = 0;
+        for _ in 0..1200 {
+            now += Duration::from_secs(3);
+            if items.next(now).is_some() {
+                items.start("a");
+                items.succeeded("a", true);
+                items.next(now).unwrap();
+                writes += 1;
+            }
+            items.vanished("a", now, 0.5);
+        }
+        assert!(writes < 30, "{writes} writes in an hour");
+        assert!(items.failure("a").is_some());
+        items.seen("a");
+    }
+
+    #[test]
+    fn the_time_of_the_event_survives_until_the_write() {
+        let (mut items, now) = (Items::default(), Instant::now());
+        items.touch("a", Some(now));
+        items.touch("a", Some(now + Duration::from_secs(1)));
+        items.next(now).unwrap();
+        items.start("a");
+        assert_eq!(items.succeeded("a", true), Some(now));
+        assert_eq!(items.succeeded("a", true), None);
+    }
+}

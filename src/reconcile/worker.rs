@@ -1,0 +1,485 @@
+//! The task around the [`Book`]: it hears what the observation saw, reads Consul, and writes what the book says.
+//!
+//! Consul is read at once, every [`POLL`], and whenever the agent's own registration changes (a hash-blocking query: the
+//! agent was restarted, its data wiped, or somebody removed us). While Consul cannot be reached nothing is written, and
+//! what fails then is nobody's fault; the first read that succeeds says what has to be written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::book::{Book, Told};
+use super::diff::{self, Op};
+use crate::backoff::Backoff;
+use crate::config::OnExit;
+use crate::consul::{Class, ConsulError, Registry, Snapshot, Status};
+use crate::docker::ContainerId;
+use crate::docker::observe::Observed;
+use crate::telemetry::{ConsulCall, ConsulView, DockerView, Failing, Metrics, Outcome, summary};
+
+/// A registration that somebody removed by hand is noticed after at most so long; with the time to write it again that
+/// stays below the promised five seconds. Two small GETs on loopback, answered from the agent's memory; an answer that
+/// is the same as before is not even parsed.
+const POLL: Duration = Duration::from_secs(3);
+
+/// Writes at the same time. The agent takes them one after the other anyway (it persists each); eight keep it busy.
+const WRITES: usize = 8;
+
+/// The agent's own check has a TTL of [`OWN_TTL`]; it is fed three times in it.
+const OWN_BEAT: Duration = Duration::from_secs(10);
+
+/// The TTL of the agent's own check: a dead agent is red after it.
+pub const OWN_TTL: Duration = Duration::from_secs(30);
+
+/// One blocking query lasts so long: below the minute after which middleboxes cut silent connections.
+const WATCH: Duration = Duration::from_secs(45);
+
+/// The goodbye has to fit into the ten seconds that `docker stop` leaves.
+const FAREWELL: Duration = Duration::from_secs(7);
+
+/// Failures that are shown on `/readyz` and in the agent's own check.
+const SHOWN_FAILURES: usize = 20;
+
+/// The reconciling task.
+pub struct Worker<R> {
+    registry: Arc<R>,
+    book: Book,
+    observed: mpsc::Receiver<Observed>,
+    asks: mpsc::Sender<ContainerId>,
+    docker: watch::Receiver<DockerView>,
+    view: watch::Sender<ConsulView>,
+    metrics: Arc<Metrics>,
+    health_ttl: Option<Duration>,
+    own_id: String,
+    jobs: JoinSet<Job>,
+    /// The one blocking query; on its own, so that a goodbye does not have to wait for it.
+    watches: JoinSet<Result<bool, ConsulError>>,
+    last: Option<Arc<Snapshot>>,
+    link: Link,
+    backoff: Backoff,
+    reading: bool,
+    read_again: bool,
+    read_at: Instant,
+    watch_at: Instant,
+    own_beat_at: Instant,
+    beat_at: Option<Instant>,
+    complete: bool,
+    unasked: Vec<ContainerId>,
+}
+
+/// What is known about the way to Consul.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// The last call found it.
+    Up,
+    /// The last call did not; it is tried again then.
+    Down {
+        /// When.
+        retry_at: Instant,
+    },
+}
+
+enum Job {
+    Read { result: Result<Arc<Snapshot>, ConsulError>, took: Duration },
+    Write { key: String, op: Op, result: Result<(), ConsulError>, took: Duration },
+}
+
+/// What a [`Worker`] is connected to.
+pub struct Wiring {
+    /// What the observation tells.
+    pub observed: mpsc::Receiver<Observed>,
+    /// What the observation is asked.
+    pub asks: mpsc::Sender<ContainerId>,
+    /// The observation's view of Docker, for the agent's own check.
+    pub docker: watch::Receiver<DockerView>,
+    /// This task's view of Consul.
+    pub view: watch::Sender<ConsulView>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+impl<R: Registry> Worker<R> {
+    /// A worker on `book`, whose own service is `own_id`.
+    pub fn new(registry: Arc<R>, book: Book, own_id: String, health_ttl: Option<Duration>, wiring: Wiring) -> Self {
+        let now = Instant::now();
+        Self {
+            registry,
+            book,
+            observed: wiring.observed,
+            asks: wiring.asks,
+            docker: wiring.docker,
+            view: wiring.view,
+            metrics: wiring.metrics,
+            health_ttl,
+            own_id,
+            jobs: JoinSet::new(),
+            watches: JoinSet::new(),
+            last: None,
+            link: Link::Up,
+            // 5 s: the agent is on this node, and every second without it is a second of an untrue catalog.
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            reading: false,
+            read_again: false,
+            read_at: now,
+            watch_at: now,
+            own_beat_at: now + OWN_BEAT,
+            beat_at: health_ttl.map(|ttl| now + ttl / 3),
+            complete: false,
+            unasked: Vec::new(),
+        }
+    }
+
+    /// Works until `shutdown`, then says goodbye as `on_exit` wants it.
+    pub async fn run(mut self, shutdown: CancellationToken, on_exit: OnExit) {
+        loop {
+            let now = Instant::now();
+            self.book.tick(now);
+            self.unasked.extend(self.book.take_asks());
+            self.start_jobs(now);
+            self.publish(now);
+            let wake = self.wake_at(now);
+            let asks = self.asks.clone();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                observed = self.observed.recv() => match observed {
+                    Some(observed) => self.heard(observed),
+                    None => break,
+                },
+                Some(job) = self.jobs.join_next(), if !self.jobs.is_empty() => match job {
+                    Ok(job) => self.finished(job),
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_cancelled) => {}
+                },
+                Some(watch) = self.watches.join_next(), if !self.watches.is_empty() => match watch {
+                    Ok(result) => self.watched(&result),
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_cancelled) => {}
+                },
+                permit = asks.reserve(), if !self.unasked.is_empty() => {
+                    if let (Ok(permit), Some(id)) = (permit, self.unasked.pop()) {
+                        permit.send(id);
+                    }
+                }
+                changed = self.docker.changed() => if changed.is_err() { break },
+                () = sleep_until(wake) => self.on_time(Instant::now()),
+            }
+        }
+        let _late = tokio::time::timeout(FAREWELL, self.farewell(on_exit)).await;
+    }
+
+    fn heard(&mut self, observed: Observed) {
+        match observed {
+            Observed::Change(change) => {
+                let id = change.id.clone();
+                if let Some(told) = self.book.change(change) {
+                    tell(&id, &told);
+                }
+            }
+            Observed::Complete => {
+                self.complete = true;
+                tracing::info!(event = "first_look_complete", "every running container has been looked at");
+            }
+        }
+    }
+
+    fn start_jobs(&mut self, now: Instant) {
+        let due = match self.link {
+            Link::Up => self.read_at <= now || self.read_again,
+            Link::Down { retry_at } => retry_at <= now,
+        };
+        if due && !self.reading {
+            self.reading = true;
+            self.read_again = false;
+            self.book.reading();
+            let registry = Arc::clone(&self.registry);
+            self.jobs.spawn(async move {
+                let result = registry.read().await;
+                Job::Read { result, took: now.elapsed() }
+            });
+        }
+        if self.link != Link::Up {
+            return;
+        }
+        if self.watches.is_empty() && self.watch_at <= now && self.book.read_once() {
+            let (registry, own_id) = (Arc::clone(&self.registry), self.own_id.clone());
+            self.watches.spawn(async move { registry.changed(&own_id, WATCH).await });
+        }
+        while self.book.running() < WRITES
+            && let Some((key, op)) = self.book.next(now)
+        {
+            let registry = Arc::clone(&self.registry);
+            self.jobs.spawn(async move {
+                let result = write(&*registry, &op).await;
+                Job::Write { key, op, result, took: now.elapsed() }
+            });
+        }
+    }
+
+    fn wake_at(&self, now: Instant) -> Instant {
+        let read = match self.link {
+            Link::Up if self.reading => now + POLL,
+            Link::Up => self.read_at,
+            Link::Down { retry_at } => retry_at.max(now + Duration::from_millis(10)),
+        };
+        let watch = (self.watches.is_empty() && self.link == Link::Up)
+            .then_some(self.watch_at.max(now + Duration::from_millis(10)));
+        let item = self.book.next_due().filter(|_| self.link == Link::Up && self.book.running() < WRITES);
+        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now + POLL)
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        if self.own_beat_at <= now {
+            self.own_beat_at = now + OWN_BEAT;
+            self.book.beat_own();
+        }
+        if let (Some(at), Some(ttl)) = (self.beat_at, self.health_ttl)
+            && at <= now
+        {
+            self.beat_at = Some(now + ttl / 3);
+            self.book.beat_all();
+        }
+    }
+
+    fn finished(&mut self, job: Job) {
+        let now = Instant::now();
+        match job {
+            Job::Read { result, took } => {
+                self.reading = false;
+                self.metrics.consul_request(ConsulCall::Read, Outcome::consul(&result), took);
+                match result {
+                    Ok(snapshot) => self.read(snapshot, now),
+                    Err(error) => self.lost(&error, now),
+                }
+            }
+            Job::Write { key, op, result, took } => {
+                self.metrics.consul_request(op.call(), Outcome::consul(&result), took);
+                self.written(&key, &op, result, now);
+            }
+        }
+    }
+
+    fn watched(&mut self, result: &Result<bool, ConsulError>) {
+        self.metrics.consul_request(ConsulCall::Changed, Outcome::consul(result), Duration::ZERO);
+        let wait = match result {
+            Ok(false) => Duration::ZERO,
+            // A registration that somebody fights over must not turn this into a hot loop.
+            Ok(true) => Duration::from_millis(200),
+            // The read decides whether Consul is away; the watch only made it look.
+            Err(_) => Duration::from_secs(1),
+        };
+        self.read_again |= !matches!(result, Ok(false));
+        self.watch_at = Instant::now() + wait;
+    }
+
+    fn read(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
+        self.read_at = now + POLL;
+        self.metrics.reconciled(std::time::SystemTime::now());
+        self.metrics.consul_reachable(true);
+        if let Link::Down { .. } = self.link {
+            tracing::info!(event = "consul_connected", failures = self.backoff.attempts(), "Consul is reachable again");
+        }
+        self.link = Link::Up;
+        self.backoff.reset();
+        let same = self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &snapshot));
+        if same && !self.book.is_ahead() {
+            return;
+        }
+        let drift = self.book.read(&snapshot, now, fastrand::f64);
+        self.last = Some(snapshot);
+        for (key, kind) in drift {
+            self.metrics.drift_repaired(kind);
+            tracing::warn!(event = "drift", service = %key, kind = kind.as_str(), "{key} is not as registered any more ({}); repairing", kind.as_str());
+        }
+    }
+
+    fn written(&mut self, key: &str, op: &Op, result: Result<(), ConsulError>, now: Instant) {
+        let word = op.kind().as_str();
+        self.metrics.write(op.kind(), Outcome::consul(&result));
+        let error = match result {
+            Ok(()) => {
+                if let Some(heard) = self.book.done(key, op) {
+                    self.metrics.lag(now - heard);
+                }
+                tell_write(op, key);
+                return;
+            }
+            Err(error) => error,
+        };
+        match error.class() {
+            Class::Transient if !matches!(error, ConsulError::Unwell { .. }) => {
+                self.book.interrupted(key);
+                self.lost(&error, now);
+            }
+            class => {
+                if class == Class::Gone {
+                    self.read_again = true;
+                }
+                let reason = error.to_string();
+                if self.book.failed(key, class, &reason, now, fastrand::f64()) {
+                    tracing::warn!(event = "write_failed", op = word, service = %key, error = %reason, "cannot {word} {key}: {reason}");
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, error: &ConsulError, now: Instant) {
+        if let Link::Down { retry_at } = self.link
+            && retry_at > now
+        {
+            // Writes that were under way when it went away fail one after the other: that is one loss, not eight.
+            return;
+        }
+        let wait = match error.class() {
+            Class::Denied => Duration::from_secs(30),
+            _ => self.backoff.next(fastrand::f64()),
+        };
+        if self.backoff.worth_telling() || error.class() == Class::Denied {
+            tracing::warn!(event = "consul_lost", error = %error, attempt = self.backoff.attempts(), "{error}; trying again, nothing is given up");
+        }
+        self.metrics.consul_reachable(false);
+        self.view.send_modify(|view| {
+            view.reachable = false;
+            view.trouble = Some(error.to_string());
+        });
+        self.link = Link::Down { retry_at: now + wait };
+    }
+
+    /// Shows what is going on, and feeds the agent's own check with it.
+    fn publish(&mut self, now: Instant) {
+        let (services, pending) = (self.book.published(), self.book.pending());
+        let failing: Vec<Failing> = self
+            .book
+            .failures(SHOWN_FAILURES)
+            .into_iter()
+            .map(|failure| Failing { id: failure.key, reason: failure.reason })
+            .collect();
+        let reachable = self.link == Link::Up && self.book.read_once();
+        let synced = self.view.borrow().synced
+            || (self.complete && reachable && self.book.running() == 0 && pending <= self.book.failing());
+        let failing_count = self.book.failing();
+        self.metrics.services_registered(services);
+        self.metrics.pending(pending);
+        self.metrics.failing(failing_count);
+        self.metrics.label_notes(self.book.notes());
+        self.metrics.queue_depth(self.observed.len());
+        self.view.send_if_modified(|view| {
+            view.last_tick = now;
+            let changed = (view.reachable, view.synced, view.services, view.pending, view.failing_count, &view.failing)
+                != (reachable, synced, services, pending, failing_count, &failing);
+            if changed {
+                view.failing_count = failing_count;
+                view.reachable = reachable;
+                view.synced = synced;
+                view.services = services;
+                view.pending = pending;
+                view.failing = failing;
+                if reachable {
+                    view.trouble = None;
+                }
+            }
+            changed
+        });
+        if synced {
+            let (status, output) = summary(&self.docker.borrow(), &self.view.borrow());
+            self.book.say(status, output);
+        }
+    }
+
+    /// Ends the writes under way and leaves Consul as the operator wants it.
+    async fn farewell(mut self, on_exit: OnExit) {
+        while self.book.running() > 0
+            && let Some(job) = self.jobs.join_next().await
+        {
+            if let Ok(Job::Write { key, op, result, .. }) = job {
+                self.written(&key, &op, result, Instant::now());
+            }
+        }
+        if self.link != Link::Up {
+            tracing::warn!(event = "farewell_skipped", "Consul is away: what is registered there stays");
+            return;
+        }
+        match on_exit {
+            OnExit::Keep => {
+                if let Some(check) = self.book.own().and_then(|own| diff::fed_check(own)) {
+                    let output = "stopped on request; what it registered stays as it was (REMORA_ON_EXIT=keep)";
+                    let _best_effort = self.registry.update_check(&check.id, Status::Critical, output).await;
+                }
+            }
+            OnExit::Deregister => {
+                let mut removals = JoinSet::new();
+                for id in self.book.ours() {
+                    let registry = Arc::clone(&self.registry);
+                    removals.spawn(async move {
+                        let result = registry.deregister(&id).await;
+                        (id, result)
+                    });
+                }
+                while let Some(removal) = removals.join_next().await {
+                    match removal {
+                        Ok((id, Ok(()))) => {
+                            tracing::info!(event = "deregistered", service = %id, "deregistered {id}: stopping");
+                        }
+                        Ok((id, Err(error))) => {
+                            tracing::warn!(event = "write_failed", op = "deregister", service = %id, error = %error, "cannot deregister {id}: {error}");
+                        }
+                        Err(_cancelled) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tell(id: &ContainerId, told: &Told) {
+    let name = &told.name;
+    if let Some(reason) = &told.nothing {
+        tracing::info!(event = "not_registered", container = %id, name = %name, reason = %reason, "nothing to register for {name}: {reason}");
+    }
+    for note in &told.notes {
+        let (about, text) = (&note.about, &note.text);
+        if note.warning {
+            tracing::warn!(event = "label", container = %id, name = %name, about = %about, "{name}: {about}: {text}");
+        } else {
+            tracing::info!(event = "label", container = %id, name = %name, about = %about, "{name}: {about}: {text}");
+        }
+    }
+}
+
+fn tell_write(op: &Op, key: &str) {
+    match op {
+        Op::Register(service) => {
+            tracing::info!(event = "registered", service = %service.id, name = %service.name, address = %service.address, port = service.port, "registered {} as {} at {}:{}", service.id, service.name, service.address, service.port);
+        }
+        Op::Deregister(id) => {
+            tracing::info!(event = "deregistered", service = %id, "deregistered {id}");
+        }
+        Op::UpdateCheck { id, status, output } if !key.contains(":remora:") => {
+            tracing::info!(event = "health", service = %key, check = %id, status = %status, "{id} is {status}: {output}");
+        }
+        Op::UpdateCheck { .. } => {}
+        Op::RemoveCheck(id) => {
+            tracing::info!(event = "check_removed", service = %key, check = %id, "removed the check {id}");
+        }
+    }
+}
+
+/// Makes one write.
+///
+/// # Errors
+/// As the registry's.
+pub async fn write<R: Registry>(registry: &R, op: &Op) -> Result<(), ConsulError> {
+    match op {
+        Op::Register(service) => registry.register(service).await,
+        Op::Deregister(id) => registry.deregister(id).await,
+        Op::UpdateCheck { id, status, output } => registry.update_check(id, *status, output).await,
+        Op::RemoveCheck(id) => registry.remove_check(id).await,
+    }
+}

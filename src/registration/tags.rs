@@ -1,0 +1,137 @@
+//! Tags: the container's, the port's, the operator's and the protocol's, in this order.
+
+use super::metadata::Metadata;
+use super::names::is_dns_label;
+use super::notes::Notes;
+use super::values::list;
+use crate::config::{PortTags, Publish};
+use crate::docker::{Container, Port, Protocol};
+
+/// At most so many tags: the richest Traefik set-ups have some fifty.
+pub(super) const MOST: usize = 256;
+
+/// Longest tag, in bytes: a long Traefik rule has some hundreds.
+pub(super) const LONGEST: usize = 2048;
+
+/// The tags of one service, and which keys they come from.
+pub(super) fn tags(
+    container: &Container,
+    metadata: &Metadata<'_>,
+    port: Option<Port>,
+    publish: &Publish,
+    notes: &mut Notes,
+) -> (Vec<String>, String) {
+    let mut found: Vec<(String, Vec<String>)> = match publish.port_tags {
+        PortTags::Merge => metadata.all("tags", port).map(|entry| (entry.to_string(), list(entry.value))).collect(),
+        PortTags::Replace => {
+            metadata.get("tags", port).map(|entry| (entry.to_string(), list(entry.value))).into_iter().collect()
+        }
+    };
+    if let Some(operators) = operators_tags(container, publish, notes) {
+        found.push(("REMORA_TAGS".to_owned(), list(&operators)));
+    }
+    if let Some(port) = port.filter(|port| port.protocol != Protocol::Tcp) {
+        found.push((format!("protocol of {port}"), vec![port.protocol.as_str().to_owned()]));
+    }
+    let mut tags: Vec<String> = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
+    for (from, found) in found {
+        let about = from.split(' ').next().unwrap_or_default();
+        for tag in found {
+            if tag.len() > LONGEST || tag.chars().any(char::is_control) {
+                notes.warn(
+                    about,
+                    format!("a tag is left out: expected at most {LONGEST} bytes without control characters"),
+                );
+            } else if tags.len() >= MOST {
+                notes.warn(about, format!("has more than {MOST} tags: the rest is left out"));
+                break;
+            } else if !tags.contains(&tag) {
+                if !is_dns_label(&tag) && !is_meant_for_a_proxy(&tag) {
+                    notes.tell(about, "has tags that DNS cannot carry (expected lower-case letters, digits and -): they are registered as they are");
+                }
+                tags.push(tag);
+            }
+        }
+        reasons.push(from);
+    }
+    (tags, reasons.join(", "))
+}
+
+/// `traefik.enable=true`, `urlprefix-/path`: nobody looks such a tag up by DNS.
+fn is_meant_for_a_proxy(tag: &str) -> bool {
+    tag.contains(['=', '/'])
+}
+
+fn operators_tags(container: &Container, publish: &Publish, notes: &mut Notes) -> Option<String> {
+    let tags = publish.tags.as_ref()?;
+    if !tags.contains("{{") {
+        return Some(tags.clone());
+    }
+    match &container.rendered_tags {
+        Some(Ok(rendered)) => Some(rendered.clone()),
+        Some(Err(why)) => {
+            let why = super::values::one_line(why);
+            notes.warn("REMORA_TAGS", format!("yields no tags for this container: {}", super::values::head(&why, 300)));
+            None
+        }
+        None => {
+            notes.warn("REMORA_TAGS", "yields no tags for this container: its template has not been rendered");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::container;
+    use super::*;
+
+    const DNS: Option<Port> = Some(Port { number: 53, protocol: Protocol::Udp });
+
+    fn read(container: &Container, publish: &Publish) -> (Vec<String>, Vec<super::super::Note>) {
+        let mut notes = Notes::default();
+        let metadata = Metadata::read(container, &mut notes);
+        let (tags, _) = tags(container, &metadata, DNS, publish, &mut notes);
+        (tags, notes.into_list())
+    }
+
+    #[test]
+    fn generic_port_operator_and_protocol_come_in_this_order_without_doubles() {
+        let container = container("dns").label("SERVICE_TAGS", "b, a").label("SERVICE_53_TAGS", "port,a").build();
+        let mut publish = Publish { tags: Some("ops,b".into()), ..Publish::default() };
+        assert_eq!(read(&container, &publish).0, ["b", "a", "port", "ops", "udp"]);
+        publish.port_tags = PortTags::Replace;
+        assert_eq!(read(&container, &publish).0, ["port", "a", "ops", "b", "udp"]);
+    }
+
+    #[test]
+    fn a_template_that_fails_costs_its_tags_and_nothing_else() {
+        let mut container = container("dns").label("SERVICE_TAGS", "own").build();
+        let publish = Publish { tags: Some("{{.Nonsense}}".into()), ..Publish::default() };
+        container.rendered_tags = Some(Err("no field Nonsense".into()));
+        let (tags, notes) = read(&container, &publish);
+        assert_eq!(tags, ["own", "udp"]);
+        assert!(notes.iter().any(|note| note.warning && note.about == "REMORA_TAGS"));
+        container.rendered_tags = Some(Ok("x, y".into()));
+        assert_eq!(read(&container, &publish).0, ["own", "x", "y", "udp"]);
+    }
+
+    #[test]
+    fn tags_for_a_proxy_pass_as_they_are() {
+        let rule = r"traefik.http.routers.x.rule=Host(`a`)\,Path(`/b`)";
+        let container = container("dns").label("SERVICE_TAGS", rule).build();
+        let (tags, notes) = read(&container, &Publish::default());
+        assert_eq!(tags, ["traefik.http.routers.x.rule=Host(`a`),Path(`/b`)", "udp"]);
+        assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn a_tag_with_control_characters_and_a_flood_of_tags_are_cut() {
+        let flood = (0..1000).map(|number| format!("t{number}")).collect::<Vec<_>>().join(",");
+        let container = container("dns").label("SERVICE_TAGS", &format!("a\u{7}b,{flood}")).build();
+        let (tags, notes) = read(&container, &Publish::default());
+        assert_eq!(tags.len(), MOST);
+        assert!(notes.iter().filter(|note| note.warning).count() >= 2);
+    }
+}

@@ -1,0 +1,386 @@
+//! What the agent shows of itself: two plain values, kept up to date by the two loops, and what follows from them. The
+//! HTTP server and the agent's own check in Consul read them; nobody waits for a loop.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::logs::clean;
+use super::metrics::Metrics;
+use crate::consul::Status;
+
+/// A loop that has not worked for so long is stuck. Both tick at least every 10 s; calls give up within 30 s.
+pub const STALE: Duration = Duration::from_secs(60);
+
+/// Bytes of the output of the agent's own check: Consul keeps 4 KiB, its UI shows a few lines.
+const MAX_OUTPUT: usize = 2048;
+
+/// Failing services that the output names; the log and `/metrics` know about all.
+const MAX_NAMED: usize = 5;
+
+/// Characters of one reason.
+const MAX_REASON: usize = 200;
+
+/// What the loop that observes Docker knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerView {
+    /// The event stream is followed.
+    pub connected: bool,
+    /// The engine's version; empty before the first contact.
+    pub version: String,
+    /// The API version in use.
+    pub api: String,
+    /// How many containers it has.
+    pub containers: usize,
+    /// What is wrong, in one stable sentence: no counters, no times.
+    pub trouble: Option<String>,
+    /// When the loop last worked.
+    pub last_tick: Instant,
+}
+
+impl DockerView {
+    /// Before the first contact.
+    #[must_use]
+    pub fn starting(now: Instant) -> Self {
+        Self {
+            connected: false,
+            version: String::new(),
+            api: String::new(),
+            containers: 0,
+            trouble: None,
+            last_tick: now,
+        }
+    }
+}
+
+/// What the loop that keeps Consul right knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsulView {
+    /// Consul answered the last call.
+    pub reachable: bool,
+    /// Everything was right at least once since the start.
+    pub synced: bool,
+    /// How many services are kept there.
+    pub services: usize,
+    /// How many wait for a write or another attempt.
+    pub pending: usize,
+    /// Services that Consul refuses, by id, at most [`ConsulView::MAX_FAILING`]; see [`ConsulView::set_failing`].
+    pub failing: Vec<Failing>,
+    /// How many there are altogether.
+    pub failing_count: usize,
+    /// What is wrong with Consul as a whole, in one stable sentence.
+    pub trouble: Option<String>,
+    /// When the loop last worked.
+    pub last_tick: Instant,
+}
+
+/// A service that Consul refuses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Failing {
+    /// Its id.
+    pub id: String,
+    /// Consul's reason.
+    pub reason: String,
+}
+
+impl ConsulView {
+    /// Failing services that are kept: a page of them; when more fail, it is one cause and not many.
+    pub const MAX_FAILING: usize = 50;
+
+    /// Before the first contact.
+    #[must_use]
+    pub fn starting(now: Instant) -> Self {
+        Self {
+            reachable: false,
+            synced: false,
+            services: 0,
+            pending: 0,
+            failing: Vec::new(),
+            failing_count: 0,
+            trouble: None,
+            last_tick: now,
+        }
+    }
+
+    /// Takes over what fails at the moment: the first [`ConsulView::MAX_FAILING`] by id, and the count of all.
+    pub fn set_failing(&mut self, all: impl IntoIterator<Item = Failing>) {
+        let mut all: Vec<_> = all.into_iter().collect();
+        all.sort_unstable();
+        self.failing_count = all.len();
+        all.truncate(Self::MAX_FAILING);
+        self.failing = all;
+    }
+}
+
+/// Everything that the agent shows. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Face {
+    metrics: Arc<Metrics>,
+    docker: watch::Receiver<DockerView>,
+    consul: watch::Receiver<ConsulView>,
+    hosts: Arc<[String]>,
+}
+
+impl Face {
+    /// The loops keep the other ends of the two channels.
+    #[must_use]
+    pub fn new(
+        metrics: Arc<Metrics>,
+        docker: watch::Receiver<DockerView>,
+        consul: watch::Receiver<ConsulView>,
+    ) -> Self {
+        Self { metrics, docker, consul, hosts: Arc::from([]) }
+    }
+
+    /// Further host names that the HTTP server answers to ([`super::host`]): the node's own, for example.
+    #[must_use]
+    pub fn with_hosts(self, hosts: impl IntoIterator<Item = String>) -> Self {
+        Self { hosts: hosts.into_iter().collect(), ..self }
+    }
+
+    /// The names of [`Face::with_hosts`].
+    #[must_use]
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether both loops are alive: restarting the process would help if not.
+    ///
+    /// # Errors
+    /// Which loop is not, and since when.
+    pub fn healthy(&self, now: Instant) -> Result<(), String> {
+        let loops = [
+            ("Docker", self.docker.borrow().last_tick, self.docker.has_changed().is_err()),
+            ("Consul", self.consul.borrow().last_tick, self.consul.has_changed().is_err()),
+        ];
+        for (name, last_tick, ended) in loops {
+            let silent = now.saturating_duration_since(last_tick);
+            if ended {
+                return Err(format!("the {name} loop has ended"));
+            }
+            if silent > STALE {
+                return Err(format!("the {name} loop has not worked for {} s", silent.as_secs()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what Consul says is what Docker says.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn ready(&self) -> Result<(), String> {
+        let docker = self.docker.borrow();
+        if !docker.connected {
+            return Err(with_reason("Docker is not connected", docker.trouble.as_deref()));
+        }
+        let consul = self.consul.borrow();
+        if !consul.reachable {
+            return Err(with_reason("Consul cannot be reached", consul.trouble.as_deref()));
+        }
+        if !consul.synced {
+            return Err("the first synchronisation is not done".to_owned());
+        }
+        Ok(())
+    }
+
+    /// [`summary`] of the two values as they are now.
+    #[must_use]
+    pub fn summary(&self) -> (Status, String) {
+        summary(&self.docker.borrow(), &self.consul.borrow())
+    }
+}
+
+/// Status and output of the agent's own check in Consul. Equal as long as nothing changes: no times, no counters that
+/// move at rest, since every new output is a write to the catalog.
+#[must_use]
+pub fn summary(docker: &DockerView, consul: &ConsulView) -> (Status, String) {
+    let mut status = Status::Passing;
+    let mut parts = Vec::new();
+    if docker.connected {
+        let containers = plural(docker.containers, "container");
+        parts.push(format!("Docker {} (API {}): {containers}.", bounded(&docker.version), bounded(&docker.api)));
+        if let Some(trouble) = &docker.trouble {
+            status = status.max(Status::Warning);
+            parts.push(sentence(trouble));
+        }
+    } else {
+        status = Status::Critical;
+        parts.push(sentence(&with_reason("Docker is not connected", docker.trouble.as_deref())));
+    }
+    if !consul.reachable {
+        status = Status::Critical;
+        parts.push(sentence(&with_reason("Consul cannot be reached", consul.trouble.as_deref())));
+    } else if let Some(trouble) = &consul.trouble {
+        status = status.max(Status::Warning);
+        parts.push(sentence(trouble));
+    }
+    if consul.synced {
+        let kept = if docker.connected { "published" } else { "published, as they were last seen" };
+        parts.push(format!("{} {kept}.", plural(consul.services, "service")));
+    } else {
+        status = status.max(Status::Warning);
+        parts.push("The first synchronisation is not done.".to_owned());
+    }
+    if consul.failing_count > 0 {
+        status = status.max(Status::Warning);
+        parts.push(refused(consul));
+    }
+    (status, cut(&parts.join(" "), MAX_OUTPUT))
+}
+
+fn refused(consul: &ConsulView) -> String {
+    let mut text = format!("{} refused by Consul:", plural(consul.failing_count, "service"));
+    for failing in consul.failing.iter().take(MAX_NAMED) {
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "\n{}: {}", bounded(&failing.id), bounded(&failing.reason));
+    }
+    let more = consul.failing_count.saturating_sub(consul.failing.len().min(MAX_NAMED));
+    if more > 0 {
+        let _infallible = write!(text, "\nand {more} more");
+    }
+    text
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+fn with_reason(what: &str, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!("{what}: {}", bounded(reason)),
+        None => what.to_owned(),
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let text = clean(text);
+    if text.ends_with('.') { text.into_owned() } else { format!("{text}.") }
+}
+
+/// A text from outside: one line of bounded length.
+fn bounded(text: &str) -> String {
+    clean(text).chars().take(MAX_REASON).collect()
+}
+
+/// At most so many bytes, ending with a whole character.
+fn cut(text: &str, limit: usize) -> String {
+    let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn docker() -> DockerView {
+        DockerView {
+            connected: true,
+            version: "20.10.24".to_owned(),
+            api: "1.41".to_owned(),
+            containers: 12,
+            ..DockerView::starting(Instant::now())
+        }
+    }
+
+    fn consul() -> ConsulView {
+        ConsulView { reachable: true, synced: true, services: 1, ..ConsulView::starting(Instant::now()) }
+    }
+
+    fn face(docker: DockerView, consul: ConsulView) -> (watch::Sender<DockerView>, watch::Sender<ConsulView>, Face) {
+        let (docker_loop, docker) = watch::channel(docker);
+        let (consul_loop, consul) = watch::channel(consul);
+        (docker_loop, consul_loop, Face::new(Arc::new(Metrics::new()), docker, consul))
+    }
+
+    #[test]
+    fn all_is_well() {
+        assert_eq!(
+            summary(&docker(), &consul()),
+            (Status::Passing, "Docker 20.10.24 (API 1.41): 12 containers. 1 service published.".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_summary_is_the_same_at_every_tick_and_while_work_is_under_way() {
+        let later = Instant::now() + Duration::from_secs(3600);
+        let before = summary(&docker(), &consul());
+        let after = summary(
+            &DockerView { last_tick: later, ..docker() },
+            &ConsulView { last_tick: later, pending: 9, ..consul() },
+        );
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn refused_services_are_a_warning_that_names_them() {
+        let mut consul = consul();
+        consul
+            .set_failing((0..60).rev().map(|n| Failing { id: format!("n:web-{n:02}:80"), reason: "no\nright".into() }));
+        assert_eq!(consul.failing.len(), ConsulView::MAX_FAILING);
+        let (status, output) = summary(&docker(), &consul);
+        assert_eq!(status, Status::Warning);
+        assert!(output.contains("60 services refused by Consul:\nn:web-00:80: no right\n"), "{output}");
+        assert!(output.ends_with("\nand 55 more"), "{output}");
+    }
+
+    #[test]
+    fn a_docker_that_is_away_is_critical_with_its_reason() {
+        let docker = DockerView { connected: false, trouble: Some("connection refused".into()), ..docker() };
+        assert_eq!(
+            summary(&docker, &consul()),
+            (
+                Status::Critical,
+                "Docker is not connected: connection refused. 1 service published, as they were last seen.".to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn before_the_first_synchronisation_it_is_not_passing() {
+        let consul = ConsulView { synced: false, ..consul() };
+        assert_eq!(summary(&docker(), &consul).0, Status::Warning);
+    }
+
+    #[test]
+    fn an_output_is_bounded_and_ends_with_a_whole_character() {
+        let docker = DockerView { trouble: Some("é".repeat(5000)), ..docker() };
+        let (_, output) = summary(&docker, &consul());
+        assert!(output.len() <= MAX_OUTPUT && output.len() > MAX_OUTPUT - 4, "{}", output.len());
+    }
+
+    #[test]
+    fn ready_needs_docker_consul_and_a_first_synchronisation() {
+        let not_ready = |docker, consul| face(docker, consul).2.ready().unwrap_err();
+        let away = DockerView { connected: false, trouble: Some("no socket".into()), ..docker() };
+        assert_eq!(not_ready(away, consul()), "Docker is not connected: no socket");
+        assert_eq!(not_ready(docker(), ConsulView { reachable: false, ..consul() }), "Consul cannot be reached");
+        let unsynced = ConsulView { synced: false, ..consul() };
+        assert_eq!(not_ready(docker(), unsynced), "the first synchronisation is not done");
+        assert_eq!(face(docker(), consul()).2.ready(), Ok(()));
+    }
+
+    #[test]
+    fn healthy_needs_both_loops_to_have_worked_within_a_minute() {
+        let (docker_loop, _consul_loop, face) = face(docker(), consul());
+        let now = Instant::now();
+        assert_eq!(face.healthy(now + Duration::from_secs(59)), Ok(()));
+        assert_eq!(
+            face.healthy(now + Duration::from_secs(62)).unwrap_err().split(" for ").next(),
+            Some("the Docker loop has not worked")
+        );
+        docker_loop.send_modify(|view| view.last_tick = now + Duration::from_secs(60));
+        assert!(face.healthy(now + Duration::from_secs(62)).unwrap_err().starts_with("the Consul loop has not worked"));
+        drop(docker_loop);
+        assert_eq!(face.healthy(now).unwrap_err(), "the Docker loop has ended");
+    }
+}

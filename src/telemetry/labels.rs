@@ -1,0 +1,236 @@
+//! The closed sets of label values. A label value is never a text from outside: every new value is a new series that
+//! Prometheus keeps for as long as it keeps anything.
+
+use std::fmt::Write as _;
+
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
+
+use crate::consul::ConsulError;
+use crate::docker::DockerError;
+
+/// An enum whose variants are label values.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value: all series exist from the start, so that a rate is right from its first increment.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The label's value.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+                encoder.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+labels! {
+    /// What Docker said happened.
+    EventAction {
+        /// A container was made.
+        Create = "create",
+        /// Its process started.
+        Start = "start",
+        /// Its process ended.
+        Die = "die",
+        /// It was sent a signal.
+        Kill = "kill",
+        /// It was stopped on request.
+        Stop = "stop",
+        /// It was frozen.
+        Pause = "pause",
+        /// It was thawed.
+        Unpause = "unpause",
+        /// Its HEALTHCHECK came to another verdict.
+        HealthStatus = "health_status",
+        /// It got another name.
+        Rename = "rename",
+        /// Its limits or restart policy changed.
+        Update = "update",
+        /// It ran out of memory.
+        Oom = "oom",
+        /// It was restarted on request.
+        Restart = "restart",
+        /// It was removed.
+        Destroy = "destroy",
+        /// It joined a network.
+        Connect = "connect",
+        /// It left a network.
+        Disconnect = "disconnect",
+        /// Any other word.
+        Other = "other",
+    }
+}
+
+impl EventAction {
+    /// The value for Docker's own word; what follows a colon or a space is not part of it.
+    #[must_use]
+    pub fn of(word: &str) -> Self {
+        let word = word.split([':', ' ']).next().unwrap_or_default();
+        Self::ALL.iter().copied().find(|action| action.as_str() == word).unwrap_or(Self::Other)
+    }
+}
+
+labels! {
+    /// A call to Docker.
+    DockerCall {
+        /// `GET /info`, `GET /version`.
+        Info = "info",
+        /// `GET /containers/json`.
+        List = "list",
+        /// `GET /containers/{id}/json`.
+        Inspect = "inspect",
+        /// `GET /events`, until the stream ended.
+        Events = "events",
+    }
+}
+
+labels! {
+    /// A call to Consul.
+    ConsulCall {
+        /// Everything that is registered.
+        Read = "read",
+        /// Register a service.
+        Register = "register",
+        /// Deregister a service.
+        Deregister = "deregister",
+        /// Report a check.
+        UpdateCheck = "update_check",
+        /// Remove a check.
+        RemoveCheck = "remove_check",
+        /// Wait for a change; takes as long as nothing happens.
+        Changed = "changed",
+    }
+}
+
+labels! {
+    /// How a call or a write ended.
+    Outcome {
+        /// As it should.
+        Ok = "ok",
+        /// What it is about does not exist.
+        NotFound = "not_found",
+        /// The peer could not be reached, or the connection broke.
+        Unreachable = "unreachable",
+        /// No answer in time.
+        TimedOut = "timed_out",
+        /// The peer has trouble of its own (5xx, 429).
+        Unwell = "unwell",
+        /// Rights are missing.
+        Denied = "denied",
+        /// The peer does not accept this item.
+        Rejected = "rejected",
+        /// The answer cannot be read.
+        Unreadable = "unreadable",
+    }
+}
+
+impl Outcome {
+    /// How a call to Consul ended.
+    #[must_use]
+    pub const fn consul<T>(result: &Result<T, ConsulError>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(ConsulError::Unreachable { .. }) => Self::Unreachable,
+            Err(ConsulError::TimedOut { .. }) => Self::TimedOut,
+            Err(ConsulError::Unwell { .. }) => Self::Unwell,
+            Err(ConsulError::Forbidden { .. }) => Self::Denied,
+            Err(ConsulError::NotFound { .. }) => Self::NotFound,
+            Err(ConsulError::Invalid { .. }) => Self::Rejected,
+            Err(ConsulError::Unreadable { .. }) => Self::Unreadable,
+        }
+    }
+
+    /// How a call to Docker ended.
+    #[must_use]
+    pub const fn docker<T>(result: &Result<T, DockerError>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(DockerError::NotFound(_)) => Self::NotFound,
+            Err(DockerError::Unreachable { .. }) => Self::Unreachable,
+            Err(DockerError::TimedOut { .. }) => Self::TimedOut,
+            Err(DockerError::Refused { status: 401 | 403, .. }) => Self::Denied,
+            Err(DockerError::Refused { status: 429 | 500.., .. }) => Self::Unwell,
+            Err(DockerError::Refused { .. }) => Self::Rejected,
+            Err(DockerError::Unreadable { .. }) => Self::Unreadable,
+        }
+    }
+}
+
+labels! {
+    /// What a write to Consul does.
+    WriteOp {
+        /// Registers a service, or changes its definition.
+        Register = "register",
+        /// Deregisters a service.
+        Deregister = "deregister",
+        /// Sets status and output of a check.
+        Check = "check",
+        /// Removes a check.
+        Uncheck = "uncheck",
+    }
+}
+
+labels! {
+    /// How Consul differed from what it was last made to be, without a change in Docker.
+    Drift {
+        /// A service was gone.
+        Missing = "missing",
+        /// A service was not as registered.
+        Changed = "changed",
+        /// A check of ours was gone.
+        MissingCheck = "missing_check",
+        /// A check of ours had another status or output.
+        ChangedCheck = "changed_check",
+        /// One of our services had a check that nobody asked for.
+        ForeignCheck = "foreign_check",
+    }
+}
+
+labels! {
+    /// How a full look at Docker ended.
+    ResyncOutcome {
+        /// It could be believed.
+        Ok = "ok",
+        /// It failed.
+        Failed = "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_of_docker_has_a_value_from_the_closed_set() {
+        assert_eq!(EventAction::of("start"), EventAction::Start);
+        assert_eq!(EventAction::of("health_status: unhealthy"), EventAction::HealthStatus);
+        assert_eq!(EventAction::of("exec_create: /bin/sh -c secret"), EventAction::Other);
+        assert_eq!(EventAction::of(""), EventAction::Other);
+    }
+
+    #[test]
+    fn errors_are_counted_by_what_to_do_about_them() {
+        let refused = |status| Err::<(), _>(DockerError::Refused { call: "x", status, message: String::new() });
+        assert_eq!(Outcome::docker(&refused(403)), Outcome::Denied);
+        assert_eq!(Outcome::docker(&refused(503)), Outcome::Unwell);
+        assert_eq!(Outcome::docker(&refused(400)), Outcome::Rejected);
+        let forbidden = ConsulError::Forbidden { call: "x", message: String::new() };
+        assert_eq!(Outcome::consul(&Err::<(), _>(forbidden)), Outcome::Denied);
+        assert_eq!(Outcome::consul(&Ok::<_, ConsulError>(())), Outcome::Ok);
+    }
+}

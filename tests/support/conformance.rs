@@ -1,0 +1,309 @@
+//! What every [`Registry`] promises. The real one and the fake pass the same suite, so that a scenario that works on the
+//! fake is not a scenario that works on the fake only.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails loudly"
+)]
+#![allow(dead_code, reason = "each test binary uses its own part of this suite")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use remora::consul::registry::{OUTPUT_LIMIT, bounded_output};
+use remora::consul::{
+    ActualCheck, ActualService, Check, CheckKind, CheckTls, ConsulError, Probe, Registry, Service, Status,
+    TaggedAddress, Weights,
+};
+
+/// A TTL check.
+pub fn ttl(id: &str, status: Status) -> Check {
+    check(id, status, CheckKind::Ttl { ttl: Duration::from_secs(3_600) })
+}
+
+/// A check of any kind.
+pub fn check(id: &str, status: Status, kind: CheckKind) -> Check {
+    Check {
+        id: id.to_owned(),
+        name: format!("check {id}"),
+        notes: "made by a test".to_owned(),
+        kind,
+        status,
+        output: "not sent".to_owned(),
+        deregister_after: None,
+        success_before_passing: 0,
+        failures_before_critical: 0,
+    }
+}
+
+/// A service with these checks.
+pub fn service(id: &str, checks: Vec<Check>) -> Service {
+    Service {
+        id: id.to_owned(),
+        name: "web".to_owned(),
+        address: "10.1.2.3".to_owned(),
+        port: 8080,
+        tags: vec!["b".to_owned(), "a".to_owned()],
+        meta: BTreeMap::from([(Service::META_OWNER.to_owned(), "remora".to_owned())]),
+        tagged_addresses: BTreeMap::new(),
+        weights: None,
+        enable_tag_override: false,
+        checks,
+    }
+}
+
+/// The whole suite, on a registry that knows nothing yet. It leaves nothing behind.
+pub async fn conforms(registry: &impl Registry) {
+    nothing_is_an_empty_snapshot(registry).await;
+    every_field_comes_back(registry).await;
+    the_same_picture_is_the_same_arc(registry).await;
+    a_new_definition_keeps_the_checks(registry).await;
+    a_check_is_fed_by_its_id(registry).await;
+    only_known_ttl_checks_can_be_fed(registry).await;
+    a_long_output_keeps_its_end(registry).await;
+    what_is_gone_can_be_removed_again(registry).await;
+    a_check_id_belongs_to_the_last_who_took_it(registry).await;
+    a_bad_definition_is_invalid_and_changes_nothing(registry).await;
+    ids_may_hold_anything(registry).await;
+    changes_of_the_sentinel_are_noticed(registry).await;
+    assert!(registry.read().await.unwrap().services.is_empty(), "the suite leaves nothing behind");
+}
+
+async fn actual(registry: &impl Registry, id: &str) -> Option<ActualService> {
+    registry.read().await.unwrap().services.get(id).cloned()
+}
+
+async fn nothing_is_an_empty_snapshot(registry: &impl Registry) {
+    assert!(registry.read().await.unwrap().services.is_empty());
+}
+
+async fn every_field_comes_back(registry: &impl Registry) {
+    let probe = Probe { interval: Duration::from_secs(3_600), timeout: Some(Duration::from_millis(1_500)) };
+    let tls = CheckTls::default();
+    let http = CheckKind::Http {
+        url: "http://127.0.0.1:1/health".to_owned(),
+        method: Some("POST".to_owned()),
+        headers: BTreeMap::from([("X-Test".to_owned(), vec!["1".to_owned(), "2".to_owned()])]),
+        body: Some("ping".to_owned()),
+        probe,
+        tls: CheckTls { server_name: None, skip_verify: true },
+    };
+    let tcp = CheckKind::Tcp { address: "127.0.0.1:1".to_owned(), probe };
+    let grpc = CheckKind::Grpc { target: "127.0.0.1:1/web".to_owned(), use_tls: true, probe, tls };
+    let mut full = service(
+        "full",
+        vec![
+            ttl("full:docker", Status::Warning),
+            check("full:1", Status::Passing, http),
+            check("full:2", Status::Passing, tcp),
+            check("full:3", Status::Passing, grpc),
+        ],
+    );
+    for check in &mut full.checks {
+        check.success_before_passing = 2;
+        check.failures_before_critical = 3;
+        check.deregister_after = Some(Duration::from_secs(876_000 * 3_600));
+    }
+    full.meta.insert("key_1-b".to_owned(), "any text: ünicode, \"quotes\"".to_owned());
+    full.tagged_addresses.insert("lan".to_owned(), TaggedAddress { address: "fd00::1".to_owned(), port: 81 });
+    full.weights = Some(Weights { passing: 7, warning: 2 });
+    full.enable_tag_override = true;
+    registry.register(&full).await.unwrap();
+
+    let found = actual(registry, "full").await.unwrap();
+    assert_eq!(found.id, full.id);
+    assert_eq!(found.name, full.name);
+    assert_eq!(found.address, full.address);
+    assert_eq!(found.port, full.port);
+    assert_eq!(found.tags, full.tags);
+    assert_eq!(found.meta, full.meta);
+    assert_eq!(found.weights, (7, 2));
+    assert!(found.enable_tag_override);
+    let own = ("10.1.2.3".to_owned(), 8080);
+    let tagged = [("lan", ("fd00::1".to_owned(), 81)), ("lan_ipv4", own.clone()), ("wan_ipv4", own)];
+    assert_eq!(found.tagged_addresses, tagged.map(|(key, value)| (key.to_owned(), value)).into());
+    assert_eq!(found.checks.keys().collect::<Vec<_>>(), ["full:1", "full:2", "full:3", "full:docker"]);
+    assert_eq!(found.checks["full:docker"], ActualCheck { status: Status::Warning, output: String::new() });
+    assert_eq!(found.checks["full:1"].status, Status::Passing);
+
+    // And the least that a service can be.
+    let bare =
+        Service { address: String::new(), port: 0, tags: Vec::new(), meta: BTreeMap::new(), ..service("bare", vec![]) };
+    registry.register(&bare).await.unwrap();
+    let expected = ActualService { id: "bare".into(), name: "web".into(), weights: (1, 1), ..ActualService::default() };
+    assert_eq!(actual(registry, "bare").await, Some(expected));
+    registry.deregister("full").await.unwrap();
+    registry.deregister("bare").await.unwrap();
+}
+
+async fn the_same_picture_is_the_same_arc(registry: &impl Registry) {
+    registry.register(&service("a", vec![ttl("a:docker", Status::Passing)])).await.unwrap();
+    let first = registry.read().await.unwrap();
+    let second = registry.read().await.unwrap();
+    assert!(Arc::ptr_eq(&first, &second), "nothing happened between two reads");
+    registry.update_check("a:docker", Status::Passing, "new output").await.unwrap();
+    let third = registry.read().await.unwrap();
+    assert!(!Arc::ptr_eq(&second, &third), "an output is part of the picture");
+    registry.deregister("a").await.unwrap();
+    assert!(!Arc::ptr_eq(&third, &registry.read().await.unwrap()));
+}
+
+async fn a_new_definition_keeps_the_checks(registry: &impl Registry) {
+    let checks = vec![ttl("a:docker", Status::Passing), ttl("a:old", Status::Passing)];
+    registry.register(&service("a", checks)).await.unwrap();
+    registry.update_check("a:docker", Status::Critical, "it broke").await.unwrap();
+    let mut changed = service("a", vec![ttl("a:docker", Status::Passing), ttl("a:new", Status::Warning)]);
+    changed.tags = vec!["c".to_owned()];
+    changed.port = 9090;
+    registry.register(&changed).await.unwrap();
+    let found = actual(registry, "a").await.unwrap();
+    assert_eq!((found.tags, found.port), (vec!["c".to_owned()], 9090));
+    let docker = ActualCheck { status: Status::Critical, output: "it broke".to_owned() };
+    assert_eq!(found.checks["a:docker"], docker, "a check that exists keeps its status");
+    assert_eq!(found.checks["a:new"].status, Status::Warning);
+    assert!(found.checks.contains_key("a:old"), "a check that is not in the definition is left alone");
+    registry.deregister("a").await.unwrap();
+}
+
+async fn a_check_is_fed_by_its_id(registry: &impl Registry) {
+    registry.register(&service("a", vec![ttl("a:docker", Status::Critical)])).await.unwrap();
+    for (status, output) in
+        [(Status::Passing, "ok\n \"fine\""), (Status::Warning, ""), (Status::Critical, "exit 1: ünicode")]
+    {
+        registry.update_check("a:docker", status, output).await.unwrap();
+        let found = actual(registry, "a").await.unwrap();
+        assert_eq!(found.checks["a:docker"], ActualCheck { status, output: output.to_owned() });
+    }
+    registry.deregister("a").await.unwrap();
+}
+
+async fn only_known_ttl_checks_can_be_fed(registry: &impl Registry) {
+    let probe = Probe { interval: Duration::from_secs(3_600), timeout: None };
+    let tcp = CheckKind::Tcp { address: "127.0.0.1:1".to_owned(), probe };
+    registry.register(&service("a", vec![check("a:tcp", Status::Passing, tcp)])).await.unwrap();
+    for id in ["a:tcp", "nobody:docker"] {
+        let outcome = registry.update_check(id, Status::Passing, "").await;
+        assert!(matches!(outcome, Err(ConsulError::NotFound { .. })), "{id}: {outcome:?}");
+    }
+    registry.deregister("a").await.unwrap();
+}
+
+async fn a_long_output_keeps_its_end(registry: &impl Registry) {
+    registry.register(&service("a", vec![ttl("a:docker", Status::Critical)])).await.unwrap();
+    let long = format!("{}the error", "ä".repeat(100_000));
+    registry.update_check("a:docker", Status::Critical, &long).await.unwrap();
+    let output = actual(registry, "a").await.unwrap().checks["a:docker"].output.clone();
+    assert!(output.len() <= OUTPUT_LIMIT && output.ends_with("the error"), "{} bytes", output.len());
+    assert_eq!(output, bounded_output(&long), "what is kept can be foretold");
+    registry.deregister("a").await.unwrap();
+}
+
+async fn what_is_gone_can_be_removed_again(registry: &impl Registry) {
+    registry
+        .register(&service("a", vec![ttl("a:docker", Status::Passing), ttl("a:2", Status::Passing)]))
+        .await
+        .unwrap();
+    registry.remove_check("a:2").await.unwrap();
+    assert_eq!(actual(registry, "a").await.unwrap().checks.keys().collect::<Vec<_>>(), ["a:docker"]);
+    registry.remove_check("a:2").await.unwrap();
+    registry.deregister("a").await.unwrap();
+    assert_eq!(actual(registry, "a").await, None);
+    registry.deregister("a").await.unwrap();
+    let outcome = registry.update_check("a:docker", Status::Passing, "").await;
+    assert!(matches!(outcome, Err(ConsulError::NotFound { .. })), "a check goes with its service: {outcome:?}");
+}
+
+async fn a_check_id_belongs_to_the_last_who_took_it(registry: &impl Registry) {
+    registry.register(&service("first", vec![ttl("shared", Status::Critical)])).await.unwrap();
+    registry.register(&service("second", vec![ttl("shared", Status::Passing)])).await.unwrap();
+    assert!(actual(registry, "first").await.unwrap().checks.is_empty());
+    assert!(actual(registry, "second").await.unwrap().checks.contains_key("shared"));
+    registry.deregister("first").await.unwrap();
+    registry.deregister("second").await.unwrap();
+}
+
+async fn a_bad_definition_is_invalid_and_changes_nothing(registry: &impl Registry) {
+    registry.register(&service("good", vec![])).await.unwrap();
+    let before = registry.read().await.unwrap();
+    let meta = |key: &str, value: String| BTreeMap::from([(key.to_owned(), value)]);
+    let many = (0..65).map(|number| (format!("key{number}"), String::new())).collect();
+    let bad = [
+        Service { name: String::new(), ..service("bad", vec![]) },
+        Service { address: "0.0.0.0".to_owned(), ..service("bad", vec![]) },
+        Service { meta: meta("with.dot", String::new()), ..service("bad", vec![]) },
+        Service { meta: meta("key", "x".repeat(513)), ..service("bad", vec![]) },
+        Service { meta: many, ..service("bad", vec![]) },
+        // Ids that could be registered, but not be named in a path afterwards.
+        service("", vec![]),
+        service("..", vec![]),
+        service("a//b", vec![]),
+        service("a/../b", vec![]),
+        service("bad", vec![ttl("/bad", Status::Passing)]),
+    ];
+    for service in bad {
+        let outcome = registry.register(&service).await;
+        assert!(matches!(outcome, Err(ConsulError::Invalid { .. })), "{service:?}: {outcome:?}");
+    }
+    assert!(Arc::ptr_eq(&before, &registry.read().await.unwrap()));
+    registry.deregister("good").await.unwrap();
+}
+
+async fn ids_may_hold_anything(registry: &impl Registry) {
+    let ids = ["n:web:80:udp", "a/b", ".x", "a?b=c#d", "per%cent%2F", "sp ace", "ünicode", "Case", "case"];
+    for id in ids {
+        registry.register(&service(id, vec![ttl(&Service::docker_check_id(id), Status::Critical)])).await.unwrap();
+    }
+    for id in ids {
+        registry.update_check(&Service::docker_check_id(id), Status::Passing, id).await.unwrap();
+        let found = actual(registry, id).await.unwrap_or_else(|| panic!("{id} is registered"));
+        assert_eq!(
+            found.checks[&Service::docker_check_id(id)],
+            ActualCheck { status: Status::Passing, output: id.into() }
+        );
+    }
+    for id in ids {
+        registry.deregister(id).await.unwrap();
+        assert_eq!(actual(registry, id).await, None);
+    }
+}
+
+async fn changes_of_the_sentinel_are_noticed(registry: &impl Registry) {
+    let sentinel = service("sentinel", vec![ttl("sentinel:ttl", Status::Passing)]);
+    let long = Duration::from_secs(10);
+    let short = Duration::from_millis(300);
+    registry.register(&sentinel).await.unwrap();
+    assert!(registry.changed("sentinel", long).await.unwrap(), "the first call learns what there is");
+    assert!(!registry.changed("sentinel", short).await.unwrap(), "nothing happened");
+
+    // Neither health, nor the same definition again, nor another service is news.
+    registry.update_check("sentinel:ttl", Status::Critical, "x").await.unwrap();
+    registry.register(&sentinel).await.unwrap();
+    registry.register(&service("other", vec![])).await.unwrap();
+    registry.deregister("other").await.unwrap();
+    assert!(!registry.changed("sentinel", short).await.unwrap(), "the registration is the same");
+
+    // A change while nobody waits.
+    let mut other = sentinel.clone();
+    other.port = 1;
+    registry.register(&other).await.unwrap();
+    assert!(registry.changed("sentinel", long).await.unwrap(), "changed between two calls");
+
+    // A change while somebody waits.
+    let news = tokio::time::timeout(Duration::from_secs(5), registry.changed("sentinel", long));
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        registry.deregister("sentinel").await.unwrap();
+    };
+    let (news, ()) = tokio::join!(news, change);
+    assert_eq!(news.expect("noticed at once"), Ok(true), "deregistered");
+
+    // Not there is a state like any other.
+    assert!(!registry.changed("sentinel", short).await.unwrap(), "still not there");
+    registry.register(&sentinel).await.unwrap();
+    assert!(registry.changed("sentinel", long).await.unwrap(), "there again");
+    registry.deregister("sentinel").await.unwrap();
+}

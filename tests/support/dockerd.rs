@@ -1,0 +1,131 @@
+//! A second Docker Engine beside the machine's own, for the tests that restart one.
+//!
+//! It lives in a network namespace of its own: in the machine's, a starting `dockerd` takes over, or with `--bridge none`
+//! even deletes, the bridge of the first one. It has no bridge there; its containers use the namespace's network ("host").
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+
+use super::docker::Engine;
+use super::{eventually, http_client, signal};
+
+/// A running (or stopped) `dockerd`; ends with the value.
+pub struct Dockerd {
+    folder: Option<tempfile::TempDir>,
+    live_restore: bool,
+    storage_driver: String,
+    /// Sleeps in the network namespace, so that it outlives a stopped daemon.
+    namespace: Child,
+    child: Option<Child>,
+}
+
+impl Dockerd {
+    /// Starts one; `None`, with the reason on standard error, where that is not possible: not root, or no `dockerd`.
+    pub async fn start(live_restore: bool) -> Option<Self> {
+        let root = std::fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| {
+            // Real, effective, saved and file-system user.
+            line.split_whitespace().eq(["Uid:", "0", "0", "0", "0"])
+        });
+        if !root || Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().await.is_err() {
+            eprintln!("SKIPPED: a second Docker Engine needs root and `dockerd` on the PATH");
+            return None;
+        }
+        let info = Engine::connect("dockerd").await.info().await;
+        let storage_driver = info["Driver"].as_str().unwrap().to_owned();
+        let namespace =
+            Command::new("unshare").args(["--net", "sleep", "infinity"]).kill_on_drop(true).spawn().unwrap();
+        let (own, other) = (namespace_of("self"), namespace.id().unwrap().to_string());
+        eventually("a network namespace", Duration::from_secs(5), async || {
+            if namespace_of(&other) == own { Err("still the machine's own".to_owned()) } else { Ok(()) }
+        })
+        .await;
+        let folder = tempfile::Builder::new().prefix("remora-dockerd-").tempdir().unwrap();
+        let mut dockerd = Self { folder: Some(folder), live_restore, storage_driver, namespace, child: None };
+        dockerd.start_again().await;
+        Some(dockerd)
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.path("docker.sock")
+    }
+
+    /// SIGTERM, and waits for its end: without live restore it stops its containers.
+    pub async fn stop(&mut self) {
+        let mut child = self.child.take().expect("dockerd runs");
+        signal(child.id().unwrap(), "TERM");
+        child.wait().await.unwrap();
+    }
+
+    /// Starts it again after [`Dockerd::stop`].
+    pub async fn start_again(&mut self) {
+        assert!(self.child.is_none(), "dockerd runs already");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("dockerd.log")).unwrap();
+        // An empty configuration of its own: the machine's may name a bridge, hosts or a proxy.
+        std::fs::write(self.path("daemon.json"), "{}").unwrap();
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.namespace.id().unwrap())).arg("dockerd");
+        command
+            .arg("--data-root")
+            .arg(self.path("data"))
+            .arg("--exec-root")
+            .arg(self.path("exec"))
+            .arg("--pidfile")
+            .arg(self.path("dockerd.pid"))
+            .arg("--host")
+            .arg(format!("unix://{}", self.socket().display()))
+            .arg("--config-file")
+            .arg(self.path("daemon.json"))
+            .args(["--bridge", "none", "--iptables=false", "--ip-forward=false"])
+            .args(["--storage-driver", &self.storage_driver, "--shutdown-timeout", "5"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(false);
+        if self.live_restore {
+            command.arg("--live-restore");
+        }
+        self.child = Some(command.spawn().unwrap());
+        let socket = self.socket();
+        eventually("a second Docker Engine", Duration::from_secs(30), async || {
+            let answer = http_client(Some(&socket)).get("http://docker/_ping").send().await;
+            answer.map(drop).map_err(|error| {
+                let log = std::fs::read_to_string(self.path("dockerd.log")).unwrap_or_default();
+                format!("{error}; its log: {log}")
+            })
+        })
+        .await;
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.as_ref().unwrap().path().join(name)
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        // Its containers have been removed by `Engine`, which must be dropped before this value.
+        let folder = self.folder.take().unwrap().keep();
+        if let Some(pid) = self.child.as_ref().and_then(Child::id) {
+            // It is our child, so it stays visible as a zombie after its end; 10 s is twice its own shutdown time-out.
+            let script = format!(
+                "kill -TERM {pid}; for i in $(seq 100); do grep -qs 'State:.[^Z]' /proc/{pid}/status || break; sleep 0.1; done; \
+                 kill -KILL {pid}"
+            );
+            drop(std::process::Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status());
+        }
+        // The daemon leaves its data folder mounted on itself.
+        let script = format!(
+            "grep -o '{0}[^ ]*' /proc/mounts | sort -r | xargs -r umount -l; rm -rf --one-file-system {0}",
+            folder.display()
+        );
+        drop(std::process::Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status());
+    }
+}
+
+/// Which network namespace a process is in.
+fn namespace_of(process: &str) -> PathBuf {
+    std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap()
+}

@@ -1,0 +1,195 @@
+//! The program under test as a process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+
+use super::{eventually, free_port, http_client, signal};
+
+/// The address that it advertises in the tests: of a range that is reserved for documentation, so that nothing else in a
+/// catalog can have it.
+pub const ADDRESS: &str = "198.51.100.7";
+
+/// A Remora process; killed with the value.
+pub struct Remora {
+    program: PathBuf,
+    environment: BTreeMap<String, String>,
+    http_port: u16,
+    child: Option<Child>,
+    pid: u32,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Remora {
+    /// A Remora that is not running yet. `docker` is the socket, `consul` a URL, `run` the value of the label that its
+    /// containers carry, `node` the first part of its service ids.
+    pub fn new(docker: &Path, consul: &str, run: &str, node: &str) -> Self {
+        let http_port = free_port();
+        let environment = [
+            ("DOCKER_HOST", format!("unix://{}", docker.display())),
+            ("CONSUL_HTTP_ADDR", consul.to_owned()),
+            ("REMORA_NODE", node.to_owned()),
+            ("REMORA_ADDRESS", ADDRESS.to_owned()),
+            ("REMORA_HTTP_ADDR", format!("127.0.0.1:{http_port}")),
+            ("REMORA_INCLUDE", format!("label:{}={run}", super::docker::RUN_LABEL)),
+            ("REMORA_LOG", "remora=debug,info".to_owned()),
+        ];
+        Self {
+            program: program(),
+            environment: environment.map(|(name, value)| (name.to_owned(), value)).into(),
+            http_port,
+            child: None,
+            pid: 0,
+            log: Arc::default(),
+        }
+    }
+
+    /// Sets a variable for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Starts it.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "Remora runs already");
+        let mut child = Command::new(&self.program)
+            // Nothing of the machine's own CONSUL_* and DOCKER_* variables.
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", self.program.display()));
+        self.pid = child.id().unwrap();
+        collect(child.stdout.take().unwrap(), &self.log);
+        collect(child.stderr.take().unwrap(), &self.log);
+        self.child = Some(child);
+    }
+
+    /// Waits until `/readyz` says yes: the first complete look at Docker is in Consul.
+    pub async fn ready(&mut self) {
+        self.ready_within(Duration::from_secs(20)).await;
+    }
+
+    /// [`Remora::ready`] with another deadline.
+    pub async fn ready_within(&mut self, deadline: Duration) {
+        let client = http_client(None);
+        let url = self.http("/readyz");
+        let child = self.child.as_mut().expect("Remora was started");
+        eventually("a ready Remora", deadline, async || {
+            if let Some(status) = child.try_wait().unwrap() {
+                return Err(format!("it ended with {status}"));
+            }
+            let answer = client.get(&url).send().await.map_err(|error| error.to_string())?;
+            let status = answer.status();
+            if status.is_success() {
+                Ok(())
+            } else {
+                Err(format!("{status} {}", answer.text().await.unwrap_or_default()))
+            }
+        })
+        .await;
+    }
+
+    /// Status and body of a GET at its own HTTP server.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = http_client(None).get(self.http(path)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// SIGTERM, and how it ended.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        signal(self.pid, "TERM");
+        let mut child = self.child.take().expect("Remora runs");
+        tokio::time::timeout(Duration::from_secs(12), child.wait())
+            .await
+            .expect("Remora ends 10 s after SIGTERM")
+            .unwrap()
+    }
+
+    /// SIGKILL.
+    pub async fn kill(&mut self) {
+        self.child.take().expect("Remora runs").kill().await.unwrap();
+    }
+
+    /// The process id; the last one when it has ended.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Fails the test unless the process that was started runs on.
+    pub fn assert_never_restarted(&mut self) {
+        let child = self.child.as_mut().expect("Remora was started");
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("Remora ended by itself with {status}");
+        }
+        assert_eq!(child.id(), Some(self.pid));
+    }
+
+    /// What it has written so far, by line.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Where its own HTTP server listens.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// Resident memory (`VmRSS`), in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process that runs has memory");
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// CPU time so far, of all threads that live.
+    pub fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
+        let nanoseconds = tasks.map(|task| {
+            // `schedstat` counts nanoseconds; `stat` would count hundredths of a second.
+            let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap_or_default();
+            text.split_whitespace().next().and_then(|it| it.parse::<u64>().ok()).unwrap_or_default()
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
+    fn http(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.http_port)
+    }
+}
+
+impl Drop for Remora {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log.lock().unwrap();
+            eprintln!("--- the end of Remora's log (pid {})", self.pid);
+            for line in &log[log.len().saturating_sub(80)..] {
+                eprintln!("{line}");
+            }
+            eprintln!("---");
+        }
+    }
+}
+
+/// `REMORA_BIN` (the benchmark measures a release build with it), else the one that cargo built for this test.
+pub fn program() -> PathBuf {
+    std::env::var_os("REMORA_BIN").map_or_else(|| env!("CARGO_BIN_EXE_remora").into(), PathBuf::from)
+}
+
+fn collect(stream: impl AsyncRead + Send + Unpin + 'static, log: &Arc<Mutex<Vec<String>>>) {
+    let log = Arc::clone(log);
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            log.lock().unwrap().push(line);
+        }
+    });
+}
