@@ -33,7 +33,7 @@ from_source() {
 }
 
 packed() {
-    local triple context
+    local triple
     have cargo || die "the base image $rust_image cannot be pulled and there is no cargo on this machine: one of them is needed."
     triple=$(rustc -vV | sed -n 's/^host: //p')
     [[ $triple == *-linux-* ]] || die "cargo on this machine builds for $triple, the image needs Linux: use --from-source."

@@ -89,11 +89,11 @@ prepare_sample() {
 # scale_web N: that many containers of web; the others are left as they are.
 scale_web() { in_project up --detach --no-build --no-recreate --scale "web=$1" web; }
 
-# up WEB_CONTAINERS
+# up WEB_CONTAINERS: everything afresh, whatever has been done to the containers of a demo that is running.
 up() {
     prepare
     say "demo: starting ($REMORA_IMAGE, $CONSUL_IMAGE, $SAMPLE_IMAGE)…"
-    in_project up --detach --no-build --scale "web=$1"
+    in_project up --detach --no-build --force-recreate --scale "web=$1"
 }
 
 down() { in_project down --volumes --timeout 15; }
@@ -202,7 +202,8 @@ status() {
 }
 
 smoke() {
-    use_project 'remora-smoke'
+    # A name of its own: several may run at once.
+    use_project "remora-smoke-$$"
     # Nobody else's containers: the catalog can then be compared as a whole.
     export REMORA_INCLUDE=project:$project
     local base flaky id
@@ -210,8 +211,6 @@ smoke() {
         use_ports "$base"
         if ! occupied_port >/dev/null; then break; fi
     done
-    # What an interrupted run may have left.
-    down
     trap 'down' EXIT
 
     up 2
@@ -259,9 +258,12 @@ remora_status() {
         xargs docker inspect --format '{{.State.ExitCode}}'
 }
 
+# A Consul that answers on our port is not always ours.
+need_running() { [[ -n $(container consul) ]] || die "the demo does not run. Start it by 'docker/demo.sh up'."; }
+
 need_engine
 find_compose
-use_project 'remora-demo'
+use_project "${COMPOSE_PROJECT_NAME:-remora-demo}"
 # A demo that is running keeps the port that it was started with.
 use_ports "$(running_port || printf '%s' "${CONSUL_PORT:-8500}")"
 
@@ -276,9 +278,13 @@ case ${1:-} in
         expect_catalog 2
         tell
         ;;
-    status) status ;;
+    status)
+        need_running
+        status
+        ;;
     scale)
         [[ ${2:-} =~ ^[0-9]{1,2}$ ]] || die "scale: expected a number from 0 to 99, got '${2:-}'"
+        need_running
         prepare_sample
         scale_web "$2"
         expect "web: $2 instances, passing" "$2" passing web
