@@ -35,11 +35,19 @@ rm -rf "$system"/var/cache/apt/* "$system"/var/lib/apt/lists/* "$system"/usr/sha
 say "builder: Rust toolchain and crates…"
 mkdir -p "$system/usr/local/rust" "$system/usr/local/cargo"
 (cd "$(rustc --print sysroot)" && tar -c --exclude=./share . ) | tar -x -C "$system/usr/local/rust"
-# `cargo vendor` prints the configuration that makes cargo use what it has laid down.
-(cd "$root" && cargo vendor --quiet --locked --versioned-dirs "$system/usr/local/cargo/vendor") |
-    sed "s#$system##" >"$system/usr/local/cargo/config.toml"
+(cd "$root" && cargo vendor --quiet --locked --versioned-dirs "$system/usr/local/cargo/vendor" >/dev/null)
+cat >"$system/usr/local/cargo/config.toml" <<'END'
+[source.crates-io]
+replace-with = "vendored"
+[source.vendored]
+directory = "/usr/local/cargo/vendor"
+[net]
+offline = true
+END
 
 say "builder: importing…"
+# An earlier one would stay behind without a name, and it is large.
+docker image rm "$image" >/dev/null 2>&1 || true
 tar -C "$system" -c . | docker import \
     --change 'ENV PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
     --change 'ENV CARGO_HOME=/usr/local/cargo' \
