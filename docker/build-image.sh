@@ -41,7 +41,9 @@ packed() {
     (cd "$root" && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$triple" >&2)
 
     context=$(mktemp -d)
-    trap 'rm -rf "$context"' EXIT
+    # Expanded now: at the end of the script the variable is not there any more.
+    # shellcheck disable=SC2064
+    trap "rm -rf '$context'" EXIT
     mkdir -p "$context/out/etc/ssl/certs"
     cp "$target/$triple/release/remora" "$context/out/remora"
     if [[ -r /etc/ssl/certs/ca-certificates.crt ]]; then

@@ -51,6 +51,7 @@ fn main() {
     }
     let mut scale =
         Scale { starts: 200, block: 10, many: 300, cold_starts: 5, checked: 100, idle: Duration::from_secs(60) };
+    let quick = arguments.iter().any(|it| it == "--quick");
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
@@ -71,5 +72,7 @@ fn main() {
     }
     let report = runtime.block_on(rows::all(&scale));
     println!("\n{}", report.markdown());
-    report.write(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")));
+    if !quick {
+        report.write(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")));
+    }
 }

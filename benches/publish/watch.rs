@@ -28,8 +28,8 @@ impl Watch {
     /// Waits until the instance is there (or not), and tells when that was heard.
     pub async fn until(&mut self, id: &str, there: bool) -> SystemTime {
         // With the quotes, so that no id is the beginning of another one.
-        let field = format!("\"ID\":\"{id}\"");
-        while self.answer.contains(&field) != there {
+        let quoted = format!("\"{id}\"");
+        while self.answer.contains(&quoted) != there {
             self.next().await;
         }
         SystemTime::now()

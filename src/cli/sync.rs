@@ -1,7 +1,7 @@
 //! `remora sync --once [--dry-run]`: makes Consul right once, or prints what would have to be done.
 //!
 //! The same book as the agent's decides; only the loop around it is another one. The agent's own service is left alone:
-//! whoever runs this is not the agent.
+//! whoever runs this is not the agent, and never speaks for it ([`Book::say`]).
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::agent;
 use crate::config::{Config, HostAddress};
 use crate::consul::{AgentRegistry, Class, Client, Registry as _};
 use crate::docker::{Change, ContainerId, DockerEngine, DockerError, Engine as _, Seen, Sight};
+use crate::reconcile::Book;
 use crate::reconcile::diff::Op;
 use crate::reconcile::worker::write;
-use crate::reconcile::{Book, own};
 
 /// Looks at the same time.
 const LOOKS: usize = 8;
@@ -57,7 +57,6 @@ async fn sync(config: &Config, dry_run: bool) -> anyhow::Result<Outcome> {
     let choice = agent::address(config, &engine, &info, facts.as_ref()).await;
     let settings = agent::settings(config, &info, &choice);
     let registry = AgentRegistry::new(client);
-    let own_key = own::own_service_id(&settings);
     let mut book = Book::new(settings.clone(), agent::own_service(&settings, config.http));
 
     let listing = engine.list().await?;
@@ -73,10 +72,6 @@ async fn sync(config: &Config, dry_run: bool) -> anyhow::Result<Outcome> {
     let end = Instant::now() + PATIENCE;
     loop {
         while let Some((key, op)) = book.next(Instant::now()) {
-            if key == own_key {
-                book.done(&key, &op);
-                continue;
-            }
             tell(&op);
             if dry_run {
                 outcome.written += 1;

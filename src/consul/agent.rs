@@ -12,13 +12,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{Call, Client};
 use super::error::ConsulError;
-use super::model::{Service, Snapshot, Status};
+use super::model::{Check, CheckKind, CheckTls, Service, Snapshot, Status};
 use super::registry::{Registry, bounded_output, is_addressable};
 use super::wire::{self, ServiceBody, UpdateBody, encode, go_duration};
 
 /// A sentinel that is not there cannot be waited for; so often is it asked for. Also the shortest time that a quiet
 /// [`Registry::changed`] takes, should a proxy answer at once what Consul would hold.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// The one field that a label can ask for and that Consul 1.8 does not know: it refuses the whole body for it. A label must
+/// not cost a registration, so such a Consul gets the definition without it.
+const SERVER_NAME: &str = "TLSServerName";
 
 /// [`Registry`] over the API of a Consul agent.
 #[derive(Debug)]
@@ -69,6 +73,11 @@ impl AgentRegistry {
             }),
             Err(error) => Err(error),
         }
+    }
+
+    async fn send(&self, name: &'static str, service: &Service) -> Result<(), ConsulError> {
+        let body = encode(name, &ServiceBody::from(service))?;
+        self.client.call(Call::put(name, &["v1", "agent", "service", "register"], Some(body))).await.map(drop)
     }
 
     async fn put(
@@ -160,8 +169,13 @@ impl Registry for AgentRegistry {
         let name = "PUT /v1/agent/service/register";
         addressable(name, &service.id)?;
         service.checks.iter().try_for_each(|check| addressable(name, &check.id))?;
-        let body = encode(name, &ServiceBody::from(service))?;
-        self.client.call(Call::put(name, &["v1", "agent", "service", "register"], Some(body))).await.map(drop)
+        match self.send(name, service).await {
+            Err(ConsulError::Invalid { message, .. }) if message.contains(SERVER_NAME) && has_server_name(service) => {
+                tracing::warn!(event = "server_name_left_out", service = %service.id, "{}: this Consul does not know {SERVER_NAME} in a check (1.9 and newer do); registered without it", service.id);
+                self.send(name, &without_server_names(service)).await
+            }
+            result => result,
+        }
     }
 
     async fn deregister(&self, service_id: &str) -> Result<(), ConsulError> {
@@ -217,4 +231,26 @@ fn gone(outcome: Result<(), ConsulError>) -> Result<(), ConsulError> {
         Err(ConsulError::NotFound { .. }) => Ok(()),
         other => other,
     }
+}
+
+fn tls_of(check: &mut Check) -> Option<&mut CheckTls> {
+    match &mut check.kind {
+        CheckKind::Http { tls, .. } | CheckKind::Grpc { tls, .. } => Some(tls),
+        CheckKind::Ttl { .. } | CheckKind::Tcp { .. } | CheckKind::Script { .. } => None,
+    }
+}
+
+fn has_server_name(service: &Service) -> bool {
+    service.checks.iter().any(|check| match &check.kind {
+        CheckKind::Http { tls, .. } | CheckKind::Grpc { tls, .. } => tls.server_name.is_some(),
+        CheckKind::Ttl { .. } | CheckKind::Tcp { .. } | CheckKind::Script { .. } => false,
+    })
+}
+
+fn without_server_names(service: &Service) -> Service {
+    let mut service = service.clone();
+    for tls in service.checks.iter_mut().filter_map(tls_of) {
+        tls.server_name = None;
+    }
+    service
 }

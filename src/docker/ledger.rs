@@ -108,6 +108,8 @@ pub struct Ledger {
     outbox: VecDeque<ContainerId>,
     timers: BTreeSet<(Instant, ContainerId)>,
     suspects: Vec<(ContainerId, Instant)>,
+    /// When the last list arrived.
+    listed_at: Option<Instant>,
     /// Containers of the first list that have not been looked at yet; `None` before the first list.
     first: Option<HashSet<ContainerId>>,
     last_event: Option<EventTime>,
@@ -188,7 +190,7 @@ impl Ledger {
 
     /// A full list arrived.
     pub fn listed(&mut self, listing: &Listing, now: Instant) {
-        let first_time = self.first.is_none();
+        let before = self.listed_at.replace(now);
         let mut present = HashSet::with_capacity(listing.containers.len());
         for line in &listing.containers {
             present.insert(line.id.clone());
@@ -198,12 +200,13 @@ impl Ledger {
             }
             let entry = self.entries.entry(line.id.clone()).or_default();
             let changed = entry.fingerprint != Some(line.fingerprint);
-            let quiet = entry.look == Look::Idle;
+            // An event since the list before explains why this line is another one.
+            let told = entry.last_heard.zip(before).is_some_and(|(heard, before)| heard + DEAF_AFTER >= before);
             entry.fingerprint = Some(line.fingerprint);
             // A container that never had a process here has nothing to tell; whoever has a registration of it will ask.
             let concerns = line.live || entry.told.is_some();
             if changed && concerns {
-                if !first_time && quiet {
+                if before.is_some() && !told {
                     self.suspects.push((line.id.clone(), now));
                 }
                 self.queue(&line.id, false);
@@ -214,7 +217,7 @@ impl Ledger {
         for id in missing {
             self.queue(&id, false);
         }
-        if first_time {
+        if before.is_none() {
             let waiting = listing.containers.iter().filter(|line| line.live).map(|line| line.id.clone()).collect();
             self.first = Some(waiting);
         }

@@ -306,6 +306,10 @@ fn a_stream_that_does_not_tell_what_a_list_shows_is_deaf_and_a_late_event_is_not
     history.after(1).event("a", EventKind::Die, 40).after(3);
     let now = history.now;
     assert!(!history.ledger.deaf(now), "the event came a moment later");
+    history.after(3).event("b", EventKind::Other("health_status".into()), 45);
+    history.after(20).list(&[("a", 2, true), ("b", 5, true)]).after(4);
+    let now = history.now;
+    assert!(!history.ledger.deaf(now), "the event came long before the list that shows its effect");
     history.after(30).list(&[("a", 2, true), ("b", 9, true)]).after(4);
     let now = history.now;
     assert!(history.ledger.deaf(now));

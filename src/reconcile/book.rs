@@ -45,6 +45,8 @@ pub struct Book {
     /// Keys written since the read under way began: what that read says about them may be older than the write.
     written: HashSet<String>,
     own_key: String,
+    /// The agent has said something of itself: before, its own service is left as it is.
+    spoken: bool,
     read_once: bool,
     /// Something was written that no read has shown yet.
     ahead: bool,
@@ -113,6 +115,7 @@ impl Book {
             beats: HashSet::new(),
             written: HashSet::new(),
             own_key,
+            spoken: false,
             read_once: false,
             ahead: false,
             published: 0,
@@ -247,6 +250,9 @@ impl Book {
 
     /// What the agent says of itself.
     pub fn say(&mut self, status: Status, output: String) {
+        if !std::mem::replace(&mut self.spoken, true) {
+            self.items.touch(&self.own_key.clone(), None);
+        }
         let Some(own) = self.wanted.get_mut(&self.own_key) else { return };
         if let Some(check) = Arc::make_mut(own).checks.first_mut()
             && (check.status, &check.output) != (status, &output)
@@ -525,6 +531,9 @@ impl Book {
     }
 
     fn decide(&mut self, at: &str) -> Option<Op> {
+        if at == self.own_key && !self.spoken {
+            return None;
+        }
         let actual = self.actual.get(at);
         if let Some(wanted) = self.wanted.get(at) {
             if let Some(actual) = actual

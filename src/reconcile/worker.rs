@@ -35,6 +35,10 @@ const OWN_BEAT: Duration = Duration::from_secs(10);
 /// The TTL of the agent's own check: a dead agent is red after it.
 pub const OWN_TTL: Duration = Duration::from_secs(30);
 
+/// Before it has something to say of itself the agent waits for its first synchronisation, but not longer than this: half
+/// of its check's TTL, so that a restart within the TTL is not seen at all.
+const SILENT_AT_FIRST: Duration = Duration::from_secs(15);
+
 /// One blocking query lasts so long: below the minute after which middleboxes cut silent connections.
 const WATCH: Duration = Duration::from_secs(45);
 
@@ -68,6 +72,7 @@ pub struct Worker<R> {
     own_beat_at: Instant,
     beat_at: Option<Instant>,
     complete: bool,
+    speak_at: Instant,
     unasked: Vec<ContainerId>,
 }
 
@@ -129,6 +134,7 @@ impl<R: Registry> Worker<R> {
             own_beat_at: now + OWN_BEAT,
             beat_at: health_ttl.map(|ttl| now + ttl / 3),
             complete: false,
+            speak_at: now + SILENT_AT_FIRST,
             unasked: Vec::new(),
         }
     }
@@ -147,7 +153,9 @@ impl<R: Registry> Worker<R> {
                 () = shutdown.cancelled() => break,
                 observed = self.observed.recv() => match observed {
                     Some(observed) => self.heard(observed),
-                    None => break,
+                    // The observer ended. If nobody asked for that, whoever starts us anew finds everything as it is.
+                    None if shutdown.is_cancelled() => break,
+                    None => return,
                 },
                 Some(job) = self.jobs.join_next(), if !self.jobs.is_empty() => match job {
                     Ok(job) => self.finished(job),
@@ -164,7 +172,7 @@ impl<R: Registry> Worker<R> {
                         permit.send(id);
                     }
                 }
-                changed = self.docker.changed() => if changed.is_err() { break },
+                Ok(()) = self.docker.changed() => {}
                 () = sleep_until(wake) => self.on_time(Instant::now()),
             }
         }
@@ -387,7 +395,7 @@ impl<R: Registry> Worker<R> {
             }
             changed
         });
-        if synced {
+        if synced || self.speak_at <= now {
             let (status, output) = summary(&self.docker.borrow(), &self.view.borrow());
             self.book.say(status, output);
         }

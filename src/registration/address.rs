@@ -7,6 +7,9 @@ use super::values::quoted;
 use crate::config::{Bindings, HostAddress};
 use crate::docker::{Binding, Container};
 
+/// Where the node's own address comes from: `remora explain` says below which rule chose it.
+const HOST: &str = "the host's address";
+
 /// An address, in the other family too where it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spot {
@@ -77,7 +80,7 @@ pub(super) fn host(host: HostAddress) -> Result<Spot, Unreachable> {
     let v6 = host.v6.map(IpAddr::V6);
     match v4.or(v6) {
         // The other family is left out: what the process really listens on is not known to Docker.
-        Some(address) => Ok(Spot { address, other: None, from: "REMORA_ADDRESS".to_owned() }),
+        Some(address) => Ok(Spot { address, other: None, from: HOST.to_owned() }),
         None => Err(Unreachable::to_mend("the host's address is not known: set REMORA_ADDRESS")),
     }
 }
@@ -184,11 +187,9 @@ fn wildcard((v4, v6): Pair, node: HostAddress, label: Option<&Spot>) -> Result<(
     match (at_v4, at_v6, label, v4.or(v6)) {
         (Some((address, port)), at_v6, _, _) => {
             let other = at_v6.map(|(address, other)| (address, Some(other).filter(|other| *other != port)));
-            Ok((Spot { address, other, from: "REMORA_ADDRESS".to_owned() }, port))
+            Ok((Spot { address, other, from: HOST.to_owned() }, port))
         }
-        (None, Some((address, port)), _, _) => {
-            Ok((Spot { address, other: None, from: "REMORA_ADDRESS".to_owned() }, port))
-        }
+        (None, Some((address, port)), _, _) => Ok((Spot { address, other: None, from: HOST.to_owned() }, port)),
         (None, None, Some(label), Some(port)) => Ok((label.clone(), port)),
         (None, None, _, _) => {
             let family = if v4.is_some() { "IPv4" } else { "IPv6" };

@@ -37,7 +37,7 @@ fn notes(container: &Container) -> String {
         notes.push_str(", Compose project ");
         notes.push_str(project);
     }
-    notes.push_str("): healthy, or running without a HEALTHCHECK, is passing. Reported by Remora.");
+    notes.push_str("): healthy, or running without a HEALTHCHECK, is passing; until the first verdict it is what SERVICE_CHECK_INITIAL_STATUS says, else critical. Reported by Remora.");
     head(&one_line(&notes), LONGEST).to_owned()
 }
 
@@ -59,6 +59,11 @@ pub(super) fn say(sight: &Sight, initial: Option<Status>) -> (Status, String) {
         (State::Running, Some(health)) => match health.status {
             // Not the probe's output: it may say something else every time, and all is well.
             HealthStatus::Healthy => (Status::Passing, "healthy".to_owned()),
+            // Before the first probe there is nothing to say, and a new check begins without an output anyway: a text here
+            // would be a second write for every container with a HEALTHCHECK.
+            HealthStatus::Starting if health.exit_code.is_none() => {
+                (initial.unwrap_or(BEFORE_THE_FIRST_VERDICT), String::new())
+            }
             HealthStatus::Starting => (initial.unwrap_or(BEFORE_THE_FIRST_VERDICT), with_probe("starting", health)),
             HealthStatus::Unhealthy => (Status::Critical, with_probe("unhealthy", health)),
             HealthStatus::Unknown => {
@@ -147,7 +152,7 @@ mod tests {
         for (state, health, settling, expected) in [
             (State::Running, None, false, (Status::Passing, "running, no HEALTHCHECK")),
             (State::Running, probed(Healthy, Some(0), "now 12:00:01"), false, (Status::Passing, "healthy")),
-            (State::Running, probed(Starting, None, ""), false, (Status::Critical, "starting")),
+            (State::Running, probed(Starting, None, ""), false, (Status::Critical, "")),
             (State::Running, probed(Starting, Some(7), "no"), false, (Status::Critical, "starting: exit 7: no")),
             (State::Running, probed(Unhealthy, Some(1), "a\nb"), false, (Status::Critical, "unhealthy: exit 1: a b")),
             (State::Running, probed(Unhealthy, Some(1), "a"), true, (Status::Critical, "unhealthy: exit 1: a")),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::eventually;
 use crate::support::scene::Scene;
 
 #[tokio::test]
@@ -133,4 +134,26 @@ async fn what_others_registered_is_never_touched_however_much_it_looks_like_ours
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(seen().await, before);
     assert!(scene.catalog.instance(&scene.id(&own, 80)).await.is_none());
+}
+
+#[tokio::test]
+async fn an_id_that_somebody_took_a_moment_ago_is_not_overwritten() {
+    let mut scene = Scene::start("taken").await;
+    for number in 0..5 {
+        let web = scene.engine.container(&format!("web{number}")).publish(80).create().await;
+        let id = scene.id(&web, 80);
+        let definition = json!({"ID": id, "Name": "somebody-elses", "Port": 4711, "Meta": {"team": "payments"}});
+        scene.catalog.register(definition).await;
+        let before = scene.catalog.instance(&id).await.unwrap();
+        scene.engine.start(&web).await;
+        // It is registered nevertheless, under an id of its own.
+        eventually("registered elsewhere", Duration::from_secs(5), async || {
+            let all = scene.catalog.all().await?;
+            let own = all.values().find(|it| it.meta.get("container-id") == Some(&web.id));
+            own.map(drop).ok_or("it is not in the catalog".to_owned())
+        })
+        .await;
+        assert_eq!(scene.catalog.instance(&id).await.unwrap(), before);
+    }
+    scene.remora.assert_never_restarted();
 }

@@ -68,11 +68,11 @@ impl Catalog {
         Ok(instances)
     }
 
-    /// The instances that belong to this Remora node: their ids begin with `<node>:`.
+    /// The instances that this Remora node registered for containers: their ids begin with `<node>:`. Not its own service.
     pub async fn of_node(&self, node: &str) -> Result<BTreeMap<String, Instance>, String> {
         let prefix = format!("{node}:");
         let mut instances = self.all().await?;
-        instances.retain(|id, _| id.starts_with(&prefix));
+        instances.retain(|id, instance| id.starts_with(&prefix) && instance.name != "remora");
         Ok(instances)
     }
 

@@ -16,6 +16,7 @@ use super::{eventually, http_client, signal};
 pub struct Dockerd {
     folder: Option<tempfile::TempDir>,
     live_restore: bool,
+    shares_identity: bool,
     storage_driver: String,
     /// Sleeps in the network namespace, so that it outlives a stopped daemon.
     namespace: Child,
@@ -29,10 +30,15 @@ impl Dockerd {
             // Real, effective, saved and file-system user.
             line.split_whitespace().eq(["Uid:", "0", "0", "0", "0"])
         });
-        if !root || Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().await.is_err() {
+        let version = Command::new("dockerd").arg("--version").output().await;
+        let (true, Ok(version)) = (root, version) else {
             eprintln!("SKIPPED: a second Docker Engine needs root and `dockerd` on the PATH");
             return None;
-        }
+        };
+        // Up to 20.10 an engine's id comes from a key in /etc, whatever its data root: both would be the same engine.
+        let shares_identity = ["Docker version 20.", "Docker version 19."]
+            .iter()
+            .any(|it| String::from_utf8_lossy(&version.stdout).starts_with(it));
         let info = Engine::connect("dockerd").await.info().await;
         let storage_driver = info["Driver"].as_str().unwrap().to_owned();
         let namespace =
@@ -43,7 +49,8 @@ impl Dockerd {
         })
         .await;
         let folder = tempfile::Builder::new().prefix("remora-dockerd-").tempdir().unwrap();
-        let mut dockerd = Self { folder: Some(folder), live_restore, storage_driver, namespace, child: None };
+        let mut dockerd =
+            Self { folder: Some(folder), live_restore, shares_identity, storage_driver, namespace, child: None };
         dockerd.start_again().await;
         Some(dockerd)
     }
@@ -64,8 +71,13 @@ impl Dockerd {
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "dockerd runs already");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("dockerd.log")).unwrap();
-        // An empty configuration of its own: the machine's may name a bridge, hosts or a proxy.
-        std::fs::write(self.path("daemon.json"), "{}").unwrap();
+        // A configuration of its own: the machine's may name a bridge, hosts or a proxy.
+        let settings = if self.shares_identity {
+            serde_json::json!({"deprecated-key-path": self.path("key.json")})
+        } else {
+            serde_json::json!({})
+        };
+        std::fs::write(self.path("daemon.json"), settings.to_string()).unwrap();
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.namespace.id().unwrap())).arg("dockerd");
         command

@@ -170,8 +170,13 @@ impl Drop for Remora {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log.lock().unwrap();
-            eprintln!("--- the end of Remora's log (pid {})", self.pid);
-            for line in &log[log.len().saturating_sub(80)..] {
+            let file = std::env::temp_dir().join(format!("remora-test-{}.log", self.pid));
+            let kept = std::fs::write(&file, log.join("\n")).is_ok();
+            eprintln!(
+                "--- the end of Remora's log{}",
+                if kept { format!("; all of it: {}", file.display()) } else { String::new() }
+            );
+            for line in &log[log.len().saturating_sub(60)..] {
                 eprintln!("{line}");
             }
             eprintln!("---");

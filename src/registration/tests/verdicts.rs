@@ -21,7 +21,7 @@ fn the_plainest_container_is_registered_as_registrator_would() {
     assert_eq!(service.checks[0].kind, CheckKind::Ttl { ttl: hundred_years });
     assert!(registration.notes.is_empty(), "{:?}", registration.notes);
     let reasons = &registration.planned()[0].reasons;
-    assert_eq!(reasons["address"], "REMORA_ADDRESS");
+    assert_eq!(reasons["address"], "the host's address");
     assert_eq!(reasons["port"], "host port");
     assert_eq!(reasons["name"], "image");
     assert_eq!(reasons["id"], "host:container:port");
