@@ -206,7 +206,7 @@ impl Book {
                     self.items.start(&at);
                     return Some((at, op));
                 }
-                None => drop(self.items.settled(&at)),
+                None => self.items.settled(&at, self.actual.contains_key(&at)),
             }
         }
         None
