@@ -3,7 +3,7 @@
 //!
 //! An event costs what its container costs, however many containers there are: everything is found by key.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::diff::{self, Op};
 use super::items::{Failure, Items};
 use super::own::{self, Owner};
 use crate::consul::{ActualService, Class, Service, Snapshot, Status};
-use crate::docker::{Change, ContainerId, Seen, Sight};
+use crate::docker::{Change, ContainerId, NetworkMode, Seen, Sight};
 use crate::registration::{self, Note, Peers, Registration, Settings, Verdict};
 use crate::telemetry::Drift;
 
@@ -77,8 +77,8 @@ struct Held {
 struct Containers {
     held: HashMap<ContainerId, Held>,
     names: HashMap<String, ContainerId>,
-    /// Containers that share the network of this id or name.
-    sharers: HashMap<String, BTreeSet<ContainerId>>,
+    /// Containers whose meaning depends on the one with this id or name.
+    dependents: HashMap<String, BTreeSet<ContainerId>>,
 }
 
 impl Peers for Containers {
@@ -86,6 +86,73 @@ impl Peers for Containers {
         let by_id = self.held.get(&ContainerId::new(id_or_name));
         by_id.or_else(|| self.held.get(self.names.get(id_or_name)?)).map(|held| Arc::clone(&held.sight))
     }
+}
+
+impl Containers {
+    /// Puts the sight in its place, so that peers find it.
+    fn remember(&mut self, id: &ContainerId, sight: Arc<Sight>) {
+        let before = self.held.get(id).map(|held| Arc::clone(&held.sight));
+        if let Some(before) = before.filter(|before| before.container.name != sight.container.name) {
+            self.unlink(id, &before);
+        }
+        self.names.insert(sight.container.name.clone(), id.clone());
+        for on in depends_on(&sight) {
+            self.dependents.entry(on.to_owned()).or_default().insert(id.clone());
+        }
+        match self.held.get_mut(id) {
+            Some(held) => held.sight = sight,
+            None => {
+                let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
+                self.held.insert(id.clone(), held);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: &ContainerId) -> Option<Held> {
+        let held = self.held.remove(id)?;
+        self.unlink(id, &held.sight);
+        Some(held)
+    }
+
+    fn unlink(&mut self, id: &ContainerId, sight: &Sight) {
+        if self.names.get(&sight.container.name) == Some(id) {
+            self.names.remove(&sight.container.name);
+        }
+        for on in depends_on(sight) {
+            if let Some(dependents) = self.dependents.get_mut(on) {
+                dependents.remove(id);
+                if dependents.is_empty() {
+                    self.dependents.remove(on);
+                }
+            }
+        }
+    }
+
+    /// Everything that may mean something else now that this one changed, and what depends on that in turn, nearest first.
+    fn dependents_of(&self, sight: &Sight) -> Vec<ContainerId> {
+        let mut found: Vec<ContainerId> = Vec::new();
+        let mut queue = VecDeque::from([(&sight.container.id, &sight.container.name)]);
+        while let Some((id, name)) = queue.pop_front() {
+            for dependent in [id.as_str(), id.short(), name].iter().filter_map(|on| self.dependents.get(*on)).flatten()
+            {
+                if *dependent != sight.container.id && !found.contains(dependent) {
+                    found.push(dependent.clone());
+                    queue.extend(self.held.get_key_value(dependent).map(|(id, held)| (id, &held.sight.container.name)));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The ids and names of containers on which the meaning of this one depends: the owner of the network that it shares, and
+/// the container that it is to replace (`web.new-…`).
+fn depends_on(sight: &Sight) -> impl Iterator<Item = &str> {
+    let owner = match &sight.container.network_mode {
+        NetworkMode::Container(owner) => Some(owner.as_str()),
+        _ => None,
+    };
+    owner.into_iter().chain(sight.container.name.rsplit_once(".new-").map(|(replaced, _)| replaced))
 }
 
 impl Book {
@@ -327,37 +394,20 @@ impl Book {
 
     fn here(&mut self, id: &ContainerId, sight: &Arc<Sight>, heard: Option<Instant>) -> Told {
         self.gone.remove(id);
-        self.remember(id, Arc::clone(sight));
+        // Under its old name others may have depended on it.
+        let mut dependents = match self.containers.held.get(id) {
+            Some(held) if held.sight.container.name != sight.container.name => {
+                self.containers.dependents_of(&held.sight)
+            }
+            _ => Vec::new(),
+        };
+        self.containers.remember(id, Arc::clone(sight));
         let told = self.mean(id, heard);
-        for sharer in self.sharers_of(sight) {
-            self.mean(&sharer, heard);
+        dependents.extend(self.containers.dependents_of(sight));
+        for dependent in dependents {
+            self.mean(&dependent, heard);
         }
         told
-    }
-
-    /// Puts the sight in its place, so that peers find it.
-    fn remember(&mut self, id: &ContainerId, sight: Arc<Sight>) {
-        use crate::docker::NetworkMode::Container as Shared;
-        let containers = &mut self.containers;
-        containers.names.insert(sight.container.name.clone(), id.clone());
-        if let Shared(owner) = &sight.container.network_mode {
-            containers.sharers.entry(owner.clone()).or_default().insert(id.clone());
-        }
-        let Some(held) = containers.held.get_mut(id) else {
-            let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
-            containers.held.insert(id.clone(), held);
-            return;
-        };
-        let before = std::mem::replace(&mut held.sight, sight);
-        let renamed = before.container.name != held.sight.container.name;
-        if renamed && containers.names.get(&before.container.name) == Some(id) {
-            containers.names.remove(&before.container.name);
-        }
-    }
-
-    fn sharers_of(&self, sight: &Sight) -> Vec<ContainerId> {
-        let of = |owner: &str| self.containers.sharers.get(owner).into_iter().flatten().cloned();
-        of(sight.container.id.as_str()).chain(of(sight.container.id.short())).chain(of(&sight.container.name)).collect()
     }
 
     /// Works out anew what a container means.
@@ -420,7 +470,7 @@ impl Book {
     }
 
     fn vanish(&mut self, id: &ContainerId, heard: Option<Instant>) {
-        let held = self.containers.held.remove(id);
+        let held = self.containers.forget(id);
         if let Some(keys) = self.registered.get(id)
             && !keys.is_empty()
         {
@@ -430,17 +480,6 @@ impl Book {
             }
         }
         let Some(held) = held else { return };
-        if self.containers.names.get(&held.sight.container.name) == Some(id) {
-            self.containers.names.remove(&held.sight.container.name);
-        }
-        if let crate::docker::NetworkMode::Container(owner) = &held.sight.container.network_mode
-            && let Some(sharers) = self.containers.sharers.get_mut(owner)
-        {
-            sharers.remove(id);
-            if sharers.is_empty() {
-                self.containers.sharers.remove(owner);
-            }
-        }
         for (at, wanted) in held.keys {
             self.claims.remove(&at, id);
             if self.wanted.get(&wanted).is_some_and(|service| container_of(service).as_ref() == Some(id)) {
@@ -449,8 +488,8 @@ impl Book {
             self.items.renew(&wanted, heard);
             self.settle(&at, heard);
         }
-        for sharer in self.sharers_of(&held.sight) {
-            self.mean(&sharer, heard);
+        for dependent in self.containers.dependents_of(&held.sight) {
+            self.mean(&dependent, heard);
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::consul::{ActualCheck, Check, CheckKind};
-use crate::docker::{Binding, Container, Health, HealthStatus, NetworkMode, Port, Protocol, Signal, State};
+use crate::docker::{Binding, Container, Health, HealthStatus, Port, Protocol, Signal, State};
 
 const OWN: &str = "n1:remora:engine000001";
 
@@ -332,6 +332,19 @@ fn two_containers_that_swap_their_names_swap_their_registrations() {
     assert_eq!(story.container_at("n1:green:80"), id("a"));
 }
 
+#[test]
+fn a_replacement_takes_the_id_over_without_a_gap() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    assert!(story.here(running("b", "web.new-0123abcd")).settle().is_empty(), "the other one has its place");
+    // The old one ends before the names are swapped.
+    let writes = story.here(ended(running("a", "web"), State::Exited)).settle();
+    assert_eq!(writes, ["register n1:web:80"], "one write: it changes hands");
+    assert_eq!(story.container_at("n1:web:80"), id("b"));
+    story.here(ended(running("a", "web.old-0123abcd"), State::Exited));
+    assert!(story.here(running("b", "web")).settle().is_empty());
+}
+
 // --- sharing a network -----------------------------------------------------------------------------------------------
 
 #[test]
@@ -353,6 +366,15 @@ fn case_21_a_sharer_follows_the_owner_of_its_network() {
     assert_eq!(story.ids().len(), 2);
     story.gone("a").settle();
     assert!(story.ids().is_empty());
+}
+
+#[test]
+fn a_chain_of_sharers_follows_its_far_end() {
+    let mut story = Story::new();
+    story.here(sharing("c", "far", "near")).here(sharing("b", "near", "web")).here(running("a", "web")).settle();
+    assert_eq!(story.ids(), ["n1:far:80", "n1:near:80", "n1:web:80"]);
+    story.here(ended(running("a", "web"), State::Exited)).settle();
+    assert!(story.ids().is_empty(), "{:?}", story.ids());
 }
 
 #[test]
@@ -705,7 +727,7 @@ fn nothing_is_kept_of_what_is_gone() {
         story.gone("a").gone("b").gone("c").settle();
         let book = &story.book;
         assert!(book.containers.held.is_empty() && book.containers.names.is_empty());
-        assert!(book.containers.sharers.is_empty());
+        assert!(book.containers.dependents.is_empty());
         assert!(book.registered.is_empty() && book.gone.is_empty() && book.asked.is_empty() && book.beats.is_empty());
         assert_eq!(book.wanted.len(), 1);
         assert!(book.items.len() <= 1, "{:?}", book.items);
