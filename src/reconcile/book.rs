@@ -294,6 +294,13 @@ impl Book {
         let after = diff::after(op, self.actual.get(at));
         let registered = after.is_some();
         self.set_actual(at, after);
+        if let Op::Register(service) = op
+            && let Some(container) = container_of(service)
+            && !self.containers.held.contains_key(&container)
+        {
+            // Docker said that it is gone while this was being written.
+            self.gone.insert(container);
+        }
         self.settle(at, None);
         self.items.succeeded(at, registered)
     }
@@ -519,6 +526,10 @@ impl Book {
     }
 
     fn occupant(&self, at: &str) -> Occupant {
+        // No label may take, or hide, the agent's own service.
+        if at == self.own_key {
+            return Occupant::Stranger;
+        }
         let Some(actual) = self.actual.get(at) else { return Occupant::Free };
         match own::owner(actual, &self.settings) {
             Owner::Ours(Some(container)) => Occupant::Container(container),

@@ -446,6 +446,19 @@ fn case_32_one_service_id_on_two_containers_is_two_registrations() {
     assert!(story.settle().is_empty());
 }
 
+#[test]
+fn no_label_can_take_the_agents_own_service() {
+    let mut story = Story::new();
+    for letter in ["a", "b"] {
+        story.here(labelled(running(letter, letter), "SERVICE_ID", &OWN.to_uppercase())).settle();
+    }
+    assert_eq!(story.book.own().unwrap().name, "remora");
+    assert_eq!(story.consul.services[OWN].name, "remora");
+    assert_eq!(story.ids().len(), 2);
+    story.gone("a").gone("b").settle();
+    assert_eq!(story.consul.services.keys().collect::<Vec<_>>(), [OWN]);
+}
+
 // --- an agent that was killed ----------------------------------------------------------------------------------------
 
 #[test]
@@ -640,6 +653,18 @@ fn an_interrupted_write_that_happened_is_not_written_again_and_one_that_did_not_
         assert_eq!(story.settle().len(), usize::from(!happened));
         assert_eq!(story.ids(), ["n1:web:80"]);
     }
+}
+
+#[test]
+fn what_changes_while_a_write_is_under_way_is_written_after_it() {
+    let mut story = Story::new();
+    story.here(running("a", "web"));
+    let (at, op) = story.book.next(story.now).unwrap();
+    story.gone("a");
+    assert!(story.book.next(story.now).is_none(), "never two writes at once for one id");
+    apply(&mut story.consul, &op);
+    story.book.done(&at, &op);
+    assert_eq!(story.write(), ["deregister n1:web:80"]);
 }
 
 #[test]
