@@ -238,6 +238,9 @@ impl Book {
         for at in changed {
             self.settle(&at, None);
             self.items.touch(&at, None);
+            if let Some(container) = self.wanted.get(&at).and_then(|service| container_of(service)) {
+                self.retire(&container);
+            }
         }
         drift
     }
@@ -296,10 +299,13 @@ impl Book {
         self.set_actual(at, after);
         if let Op::Register(service) = op
             && let Some(container) = container_of(service)
-            && !self.containers.held.contains_key(&container)
         {
-            // Docker said that it is gone while this was being written.
-            self.gone.insert(container);
+            if self.containers.held.contains_key(&container) {
+                self.retire(&container);
+            } else {
+                // Docker said that it is gone while this was being written.
+                self.gone.insert(container);
+            }
         }
         self.settle(at, None);
         self.items.succeeded(at, registered)
@@ -308,7 +314,11 @@ impl Book {
     /// A write failed. Returns whether it is worth telling.
     pub fn failed(&mut self, at: &str, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
         self.written.insert(at.to_owned());
-        self.items.failed(at, class, reason, now, chance)
+        let tell = self.items.failed(at, class, reason, now, chance);
+        if let Some(container) = self.wanted.get(at).and_then(|service| container_of(service)) {
+            self.retire(&container);
+        }
+        tell
     }
 
     /// The way to Consul broke under a write: it may or may not have happened; the next read tells.
@@ -455,9 +465,10 @@ impl Book {
             self.settle(&at, heard);
             self.withdraw(&at, id, heard);
         }
-        // What is registered for it under ids that it does not want (any more).
+        // What is registered for it under ids that it does not want (any more), or that others want and did not get before
+        // it was known what became of it.
         for at in self.registered.get(id).into_iter().flatten() {
-            if !self.wanted.contains_key(at) {
+            if self.wanted.get(at).and_then(|service| container_of(service)).as_ref() != Some(id) {
                 self.items.renew(at, heard);
             }
         }
@@ -550,6 +561,10 @@ impl Book {
             {
                 return None;
             }
+            if let Some(holder) = actual.and_then(|actual| self.unknown_holder(actual, wanted)) {
+                self.ask(holder);
+                return None;
+            }
             return diff::towards(wanted, actual).or_else(|| {
                 let check = diff::fed_check(wanted).filter(|_| self.beats.contains(at))?;
                 Some(Op::UpdateCheck { id: check.id.clone(), status: check.status, output: check.output.clone() })
@@ -583,14 +598,52 @@ impl Book {
             Some(Held { hold: Some((status, output)), .. }) => {
                 diff::report(&Service::docker_check_id(&actual.id), *status, output, &actual)
             }
+            // Make before break: the new one is on its way.
+            Some(held) if self.has_writes_to_come(&container, held) => None,
             Some(_) => Some(Op::Deregister(actual.id)),
             None if self.gone.contains(&container) => Some(Op::Deregister(actual.id)),
             None => {
-                if self.asked.insert(container.clone()) {
-                    self.asks.push(container);
-                }
+                self.ask(container);
                 None
             }
+        }
+    }
+
+    /// Whether something that this container wants is not registered for it yet, but will be: neither refused by Consul
+    /// nor somebody else's.
+    fn has_writes_to_come(&self, container: &ContainerId, held: &Held) -> bool {
+        held.keys.values().any(|at| {
+            let Some(wanted) = self.wanted.get(at) else { return false };
+            let registered = self.registered.get(container).is_some_and(|keys| keys.contains(at));
+            let allowed = self.actual.get(at).is_none_or(|actual| self.may_overwrite(actual, wanted));
+            !registered && allowed && self.items.failure(at).is_none()
+        })
+    }
+
+    /// What is registered for this container and not wanted any more: its time may have come.
+    fn retire(&mut self, container: &ContainerId) {
+        for at in self.registered.get(container).into_iter().flatten() {
+            if !self.wanted.contains_key(at) {
+                self.items.touch(at, None);
+            }
+        }
+    }
+
+    /// The container that has what `wanted` is to overwrite, if nobody has told yet what became of it: after a start
+    /// both may run, and whoever has an id keeps it.
+    fn unknown_holder(&self, actual: &ActualService, wanted: &Service) -> Option<ContainerId> {
+        let (Owner::Ours(Some(holder)) | Owner::Namesake { container: Some(holder), .. }) =
+            own::owner(actual, &self.settings)
+        else {
+            return None;
+        };
+        let known = self.containers.held.contains_key(&holder) || self.gone.contains(&holder);
+        (!known && container_of(wanted).as_ref() != Some(&holder)).then_some(holder)
+    }
+
+    fn ask(&mut self, container: ContainerId) {
+        if self.asked.insert(container.clone()) {
+            self.asks.push(container);
         }
     }
 

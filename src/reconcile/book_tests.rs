@@ -323,6 +323,26 @@ fn a_restarting_container_keeps_its_registration_and_tells_why_it_is_critical() 
 }
 
 #[test]
+fn case_12_a_renamed_container_is_under_its_new_id_before_the_old_one_goes() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    let writes = story.here(running("a", "shop")).settle();
+    assert_eq!(writes, ["register n1:shop:80", "deregister n1:web:80"]);
+}
+
+#[test]
+fn the_old_id_goes_even_if_consul_never_takes_the_new_one() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    story.here(running("a", "shop"));
+    let (at, op) = story.book.next(story.now).unwrap();
+    assert_eq!((at.as_str(), told(&op).as_str()), ("n1:shop:80", "register n1:shop:80"));
+    assert!(story.book.next(story.now).is_none(), "the old one waits for the new one");
+    story.book.failed(&at, Class::Rejected, "no", story.now, 0.5);
+    assert_eq!(story.write(), ["deregister n1:web:80"], "it says what is not true any more");
+}
+
+#[test]
 fn two_containers_that_swap_their_names_swap_their_registrations() {
     let mut story = Story::new();
     story.here(running("a", "blue")).here(running("b", "green")).settle();
@@ -411,6 +431,19 @@ fn case_43_the_same_id_under_another_name_is_a_strangers_and_stays() {
 }
 
 #[test]
+fn a_strangers_id_is_taken_when_the_stranger_goes_and_left_when_one_comes() {
+    let mut story = Story::new();
+    story.put(foreign("n1:web:80", "mail", &[]));
+    story.here(running("a", "web")).settle();
+    story.consul.services.remove("n1:web:80");
+    assert_eq!(story.settle(), ["register n1:web:80", "deregister n1:web:80:aaaaaaaaaaaa"]);
+    // Somebody registers over ours: it is theirs now.
+    story.put(foreign("n1:web:80", "mail", &[("managed-by", "nomad")]));
+    assert_eq!(story.settle(), ["register n1:web:80:aaaaaaaaaaaa"]);
+    assert_eq!(story.consul.services["n1:web:80"].name, "mail");
+}
+
+#[test]
 fn look_alikes_of_others_are_never_written() {
     let mut story = Story::new();
     let strangers = [
@@ -430,6 +463,17 @@ fn look_alikes_of_others_are_never_written() {
     for stranger in strangers {
         assert_eq!(story.consul.services[&stranger.id], stranger);
     }
+}
+
+#[test]
+fn names_that_differ_only_in_case_do_not_share_an_id() {
+    let mut story = Story::new();
+    story.here(running("a", "Web")).here(running("b", "web")).settle();
+    assert_eq!(story.ids(), ["n1:Web:80", "n1:web:80:bbbbbbbbbbbb"]);
+    story.gone("a");
+    let writes = story.settle();
+    assert_eq!(writes.last().map(String::as_str), Some("deregister n1:web:80:bbbbbbbbbbbb"), "{writes:?}");
+    assert_eq!(story.ids(), ["n1:web:80"]);
 }
 
 #[test]
@@ -462,6 +506,26 @@ fn no_label_can_take_the_agents_own_service() {
 // --- an agent that was killed ----------------------------------------------------------------------------------------
 
 #[test]
+fn a_restart_with_nothing_changed_writes_nothing_in_whatever_order_things_are_seen() {
+    let one = |letter: &str| labelled(running(letter, letter), "SERVICE_ID", "api");
+    let mut story = Story::new();
+    story.here(one("a")).here(one("b")).here(one("c")).here(running("d", "web")).settle();
+    let before = story.consul.clone();
+    for order in ["abcd", "dcba", "bdca"] {
+        story.restart();
+        let mut letters: Vec<String> = order.chars().map(String::from).collect();
+        let late = letters.pop().unwrap();
+        for letter in letters {
+            story.here(if letter == "d" { running("d", "web") } else { one(&letter) });
+        }
+        assert!(story.settle().is_empty(), "{order}: one of them has not been seen yet");
+        story.here(if late == "d" { running("d", "web") } else { one(&late) });
+        assert!(story.settle().is_empty(), "{order}");
+        assert_eq!(story.consul, before);
+    }
+}
+
+#[test]
 fn what_ended_while_the_agent_was_dead_goes_only_when_docker_has_said_so() {
     let mut story = Story::new();
     story.here(running("a", "web")).here(running("b", "db")).settle();
@@ -475,6 +539,24 @@ fn what_ended_while_the_agent_was_dead_goes_only_when_docker_has_said_so() {
     story.here(running("b", "db"));
     assert_eq!(story.gone("a").settle(), ["deregister n1:web:80"]);
     assert_eq!(story.here(ended(running("b", "db"), State::Exited)).settle(), ["deregister n1:db:80"]);
+}
+
+#[test]
+fn what_took_the_place_of_one_that_is_gone_waits_until_docker_has_said_so() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    story.restart();
+    story.here(running("b", "web"));
+    assert!(story.settle().is_empty(), "nobody knows yet what became of the other one");
+    assert_eq!(story.asks(), [id("a")]);
+    assert_eq!(story.gone("a").settle(), ["register n1:web:80"], "one write");
+    assert_eq!(story.container_at("n1:web:80"), id("b"));
+
+    story.restart();
+    story.here(running("c", "web"));
+    assert!(story.settle().is_empty());
+    assert_eq!(story.here(ended(running("b", "web-1"), State::Exited)).settle(), ["register n1:web:80"]);
+    assert_eq!(story.container_at("n1:web:80"), id("c"));
 }
 
 #[test]
@@ -499,6 +581,37 @@ fn our_own_service_under_the_nodes_old_name_goes() {
 }
 
 // --- namesakes -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_living_namesake_is_left_alone_and_a_past_one_is_cleaned_up() {
+    let there = "d".repeat(64);
+    let mut story = Story::new();
+    let agent = ActualService {
+        meta: [("managed-by", "remora"), ("remora-node", "n1"), ("remora-engine", "OTHER")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        ..foreign("n1:remora:other", "remora", &[])
+    };
+    story.put(agent.clone()).put(foreign("n1:web:80", "web", &namesakes(&there)));
+    story.here(running("a", "web")).settle();
+    assert_eq!(story.ids(), ["n1:remora:other", "n1:web:80", "n1:web:80:aaaaaaaaaaaa"]);
+    assert!(story.after(3600).settle().is_empty());
+
+    // Its agent is gone: nothing for a minute, it may be back.
+    story.consul.services.remove("n1:remora:other");
+    assert!(story.settle().is_empty());
+    assert!(story.after(59).settle().is_empty());
+    story.put(agent.clone());
+    assert!(story.settle().is_empty());
+    story.consul.services.remove("n1:remora:other");
+    assert!(story.after(30).settle().is_empty());
+    assert!(story.after(59).settle().is_empty(), "the minute begins anew");
+
+    // Now it is what this node was before: asked for, and taken over.
+    assert!(story.after(1).settle().is_empty());
+    assert_eq!(story.asks(), [id("d")]);
+    assert_eq!(story.gone("d").settle(), ["register n1:web:80", "deregister n1:web:80:aaaaaaaaaaaa"]);
+}
 
 // --- other people's hands --------------------------------------------------------------------------------------------
 
