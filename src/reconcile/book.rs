@@ -205,10 +205,8 @@ impl Book {
     pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Vec<(String, Drift)> {
         let mut drift = Vec::new();
         self.ahead = false;
-        let shown: HashMap<String, &ActualService> =
-            snapshot.services.values().map(|service| (key(&service.id), service)).collect();
-        self.note_agents(&shown, now);
-        let mut changed = Vec::new();
+        let shown = self.by_key(snapshot);
+        let mut changed = self.note_agents(&shown, now);
         for (at, service) in &shown {
             self.items.seen(at);
             if self.actual.get(at) != Some(*service) {
@@ -651,8 +649,23 @@ impl Book {
         self.past.contains(engine)
     }
 
-    /// Notes which engines appear in marks without an agent of theirs being registered.
-    fn note_agents(&mut self, shown: &HashMap<String, &ActualService>, now: Instant) {
+    /// The agent tells ids that differ only in case apart. Of two such ours counts: otherwise somebody else's would hide it,
+    /// and it would never go.
+    fn by_key<'a>(&self, snapshot: &'a Snapshot) -> HashMap<String, &'a ActualService> {
+        let ours = |service: &ActualService| matches!(own::owner(service, &self.settings), Owner::Ours(_));
+        let mut by_key: HashMap<String, &ActualService> = HashMap::with_capacity(snapshot.services.len());
+        for service in snapshot.services.values() {
+            let shown = by_key.entry(key(&service.id)).or_insert(service);
+            if !ours(shown) {
+                *shown = service;
+            }
+        }
+        by_key
+    }
+
+    /// Notes which engines appear in marks without an agent of theirs being registered. Returns the keys of those that were
+    /// taken for the past and are not.
+    fn note_agents(&mut self, shown: &HashMap<String, &ActualService>, now: Instant) -> Vec<String> {
         let present: HashSet<&str> = shown.values().filter_map(|service| own::agent_of(service)).collect();
         let mut absent: HashSet<String> = HashSet::new();
         for service in shown.values() {
@@ -663,10 +676,20 @@ impl Book {
             }
         }
         self.absent.retain(|engine, _| absent.contains(engine));
-        self.past.retain(|engine| absent.contains(engine));
+        let (past, back): (HashSet<String>, HashSet<String>) =
+            std::mem::take(&mut self.past).into_iter().partition(|engine| absent.contains(engine));
+        self.past = past;
         for engine in absent {
             self.absent.entry(engine).or_insert(now);
         }
+        back.iter().flat_map(|engine| self.keys_of(engine)).collect()
+    }
+
+    /// What is registered with the mark of this engine.
+    fn keys_of(&self, engine: &str) -> Vec<String> {
+        let of_engine =
+            |service: &ActualService| service.meta.get(Service::META_ENGINE).is_some_and(|mark| mark == engine);
+        self.actual.iter().filter(|(_, service)| of_engine(service)).map(|(at, _)| at.clone()).collect()
     }
 
     /// Time passes: an engine without an agent becomes the past, and its registrations are looked at.
@@ -678,9 +701,7 @@ impl Book {
             .map(|(engine, _)| engine.clone())
             .collect();
         for engine in gone_by {
-            let of_engine = |service: &ActualService| service.meta.get(Service::META_ENGINE) == Some(&engine);
-            let keys: Vec<String> =
-                self.actual.iter().filter(|(_, service)| of_engine(service)).map(|(at, _)| at.clone()).collect();
+            let keys = self.keys_of(&engine);
             self.past.insert(engine);
             for at in keys {
                 self.settle(&at, None);

@@ -477,6 +477,16 @@ fn names_that_differ_only_in_case_do_not_share_an_id() {
 }
 
 #[test]
+fn ours_is_not_hidden_by_a_strangers_id_of_another_case() {
+    let mut story = Story::new();
+    story.here(running("a", "Web")).settle();
+    story.put(foreign("n1:web:80", "mail", &[]));
+    story.settle();
+    story.gone("a").settle();
+    assert_eq!(story.ids(), ["n1:web:80"], "ours went, theirs stays");
+}
+
+#[test]
 fn case_32_one_service_id_on_two_containers_is_two_registrations() {
     let mut story = Story::new();
     let one = |letter: &str, name: &str| labelled(running(letter, name), "SERVICE_ID", "api");
@@ -611,6 +621,21 @@ fn a_living_namesake_is_left_alone_and_a_past_one_is_cleaned_up() {
     assert!(story.after(1).settle().is_empty());
     assert_eq!(story.asks(), [id("d")]);
     assert_eq!(story.gone("d").settle(), ["register n1:web:80", "deregister n1:web:80:aaaaaaaaaaaa"]);
+}
+
+#[test]
+fn a_namesake_that_comes_back_after_all_keeps_what_is_its_own() {
+    let there = "d".repeat(64);
+    let mut story = Story::new();
+    story.put(foreign("n1:web:80", "web", &namesakes(&there)));
+    story.here(running("a", "web")).settle();
+    // Its minute is over, but before anything could be written its agent is there again.
+    story.after(60);
+    let agent = [("managed-by", "remora"), ("remora-node", "n1"), ("remora-engine", "OTHER")];
+    story.put(foreign("n1:remora:other", "remora", &agent));
+    story.settle();
+    assert_eq!(story.ids(), ["n1:remora:other", "n1:web:80", "n1:web:80:aaaaaaaaaaaa"]);
+    assert_eq!(story.container_at("n1:web:80"), id("d"));
 }
 
 // --- other people's hands --------------------------------------------------------------------------------------------
