@@ -3,7 +3,7 @@
 //!
 //! An event costs what its container costs, however many containers there are: everything is found by key.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ struct Held {
 struct Containers {
     held: HashMap<ContainerId, Held>,
     names: HashMap<String, ContainerId>,
-    /// Containers whose meaning depends on the one with this id or name: they share its network, or wait for its place.
+    /// Containers whose meaning depends on the one with this id or name.
     dependents: HashMap<String, BTreeSet<ContainerId>>,
 }
 
@@ -89,6 +89,62 @@ impl Peers for Containers {
     fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
         let by_id = self.held.get(&ContainerId::new(id_or_name));
         by_id.or_else(|| self.held.get(self.names.get(id_or_name)?)).map(|held| Arc::clone(&held.sight))
+    }
+}
+
+impl Containers {
+    /// Puts the sight in its place, so that peers find it.
+    fn remember(&mut self, id: &ContainerId, sight: Arc<Sight>) {
+        let before = self.held.get(id).map(|held| Arc::clone(&held.sight));
+        if let Some(before) = before.filter(|before| before.container.name != sight.container.name) {
+            self.unlink(id, &before);
+        }
+        self.names.insert(sight.container.name.clone(), id.clone());
+        for on in registration::depends_on(&sight.container) {
+            self.dependents.entry(on.to_owned()).or_default().insert(id.clone());
+        }
+        if let Some(held) = self.held.get_mut(id) {
+            held.sight = sight;
+        } else {
+            let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
+            self.held.insert(id.clone(), held);
+        }
+    }
+
+    fn forget(&mut self, id: &ContainerId) -> Option<Held> {
+        let held = self.held.remove(id)?;
+        self.unlink(id, &held.sight);
+        Some(held)
+    }
+
+    fn unlink(&mut self, id: &ContainerId, sight: &Sight) {
+        if self.names.get(&sight.container.name) == Some(id) {
+            self.names.remove(&sight.container.name);
+        }
+        for on in registration::depends_on(&sight.container) {
+            if let Some(dependents) = self.dependents.get_mut(on) {
+                dependents.remove(id);
+                if dependents.is_empty() {
+                    self.dependents.remove(on);
+                }
+            }
+        }
+    }
+
+    /// Everything that may mean something else now that this one changed, and what depends on that in turn, nearest first.
+    fn dependents_of(&self, sight: &Sight) -> Vec<ContainerId> {
+        let mut found: Vec<ContainerId> = Vec::new();
+        let mut queue = VecDeque::from([(&sight.container.id, &sight.container.name)]);
+        while let Some((id, name)) = queue.pop_front() {
+            for dependent in [id.as_str(), id.short(), name].iter().filter_map(|on| self.dependents.get(*on)).flatten()
+            {
+                if *dependent != sight.container.id && !found.contains(dependent) {
+                    found.push(dependent.clone());
+                    queue.extend(self.held.get_key_value(dependent).map(|(id, held)| (id, &held.sight.container.name)));
+                }
+            }
+        }
+        found
     }
 }
 
@@ -144,10 +200,8 @@ impl Book {
     pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Vec<(String, Drift)> {
         let mut drift = Vec::new();
         self.ahead = false;
-        let shown: HashMap<String, &ActualService> =
-            snapshot.services.values().map(|service| (key(&service.id), service)).collect();
-        self.note_agents(&shown, now);
-        let mut changed = Vec::new();
+        let shown = self.by_key(snapshot);
+        let mut changed = self.note_agents(&shown, now);
         for (at, service) in &shown {
             self.items.seen(at);
             if self.actual.get(at) != Some(*service) {
@@ -177,6 +231,9 @@ impl Book {
         for at in changed {
             self.settle(&at, None);
             self.items.touch(&at, None);
+            if let Some(container) = self.wanted.get(&at).and_then(|service| container_of(service)) {
+                self.retire(&container);
+            }
         }
         drift
     }
@@ -212,7 +269,7 @@ impl Book {
                     self.items.start(&at);
                     return Some((at, op));
                 }
-                None => drop(self.items.settled(&at)),
+                None => self.items.settled(&at, self.actual.contains_key(&at)),
             }
         }
         None
@@ -233,6 +290,16 @@ impl Book {
         let after = diff::after(op, self.actual.get(at));
         let registered = after.is_some();
         self.set_actual(at, after);
+        if let Op::Register(service) = op
+            && let Some(container) = container_of(service)
+        {
+            if self.containers.held.contains_key(&container) {
+                self.retire(&container);
+            } else {
+                // Docker said that it is gone while this was being written.
+                self.gone.insert(container);
+            }
+        }
         self.settle(at, None);
         self.items.succeeded(at, registered)
     }
@@ -240,7 +307,11 @@ impl Book {
     /// A write failed. Returns whether it is worth telling.
     pub fn failed(&mut self, at: &str, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
         self.written.insert(at.to_owned());
-        self.items.failed(at, class, reason, now, chance)
+        let tell = self.items.failed(at, class, reason, now, chance);
+        if let Some(container) = self.wanted.get(at).and_then(|service| container_of(service)) {
+            self.retire(&container);
+        }
+        tell
     }
 
     /// The way to Consul broke under a write: it may or may not have happened; the next read tells.
@@ -342,63 +413,20 @@ impl Book {
 
     fn here(&mut self, id: &ContainerId, sight: &Arc<Sight>, heard: Option<Instant>) -> Told {
         self.gone.remove(id);
-        // Whoever knew it under the name it had is concerned too.
-        let mut dependents = self
-            .containers
-            .held
-            .get(id)
-            .map(|held| Arc::clone(&held.sight))
-            .map_or_else(BTreeSet::new, |before| self.dependents_of(&before));
-        self.remember(id, Arc::clone(sight));
-        dependents.extend(self.dependents_of(sight));
-        dependents.remove(id);
+        // Under its old name others may have depended on it.
+        let mut dependents = match self.containers.held.get(id) {
+            Some(held) if held.sight.container.name != sight.container.name => {
+                self.containers.dependents_of(&held.sight)
+            }
+            _ => Vec::new(),
+        };
+        self.containers.remember(id, Arc::clone(sight));
         let told = self.mean(id, heard);
+        dependents.extend(self.containers.dependents_of(sight));
         for dependent in dependents {
             self.mean(&dependent, heard);
         }
         told
-    }
-
-    /// Puts the sight in its place, so that peers find it.
-    fn remember(&mut self, id: &ContainerId, sight: Arc<Sight>) {
-        let containers = &mut self.containers;
-        containers.names.insert(sight.container.name.clone(), id.clone());
-        for peer in registration::depends_on(&sight.container) {
-            containers.dependents.entry(peer.to_owned()).or_default().insert(id.clone());
-        }
-        let Some(held) = containers.held.get_mut(id) else {
-            let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
-            containers.held.insert(id.clone(), held);
-            return;
-        };
-        let before = std::mem::replace(&mut held.sight, sight);
-        let renamed = before.container.name != held.sight.container.name;
-        if renamed && containers.names.get(&before.container.name) == Some(id) {
-            containers.names.remove(&before.container.name);
-        }
-        let now: Vec<&str> = registration::depends_on(&held.sight.container).collect();
-        for peer in registration::depends_on(&before.container).filter(|peer| !now.contains(peer)) {
-            remove_dependent(&mut containers.dependents, peer, id);
-        }
-    }
-
-    /// Every container whose meaning depends on this one, also by way of others.
-    fn dependents_of(&self, sight: &Arc<Sight>) -> BTreeSet<ContainerId> {
-        let mut found = BTreeSet::new();
-        let mut open = vec![Arc::clone(sight)];
-        while let Some(sight) = open.pop() {
-            let container = &sight.container;
-            for peer in [container.id.as_str(), container.id.short(), &container.name] {
-                for id in self.containers.dependents.get(peer).into_iter().flatten() {
-                    if found.insert(id.clone())
-                        && let Some(held) = self.containers.held.get(id)
-                    {
-                        open.push(Arc::clone(&held.sight));
-                    }
-                }
-            }
-        }
-        found
     }
 
     /// Works out anew what a container means.
@@ -440,9 +468,10 @@ impl Book {
             self.settle(&at, heard);
             self.withdraw(&at, id, heard);
         }
-        // What is registered for it under ids that it does not want (any more).
+        // What is registered for it under ids that it does not want (any more), or that others want and did not get before
+        // it was known what became of it.
         for at in self.registered.get(id).into_iter().flatten() {
-            if !self.wanted.contains_key(at) {
+            if self.wanted.get(at).and_then(|service| container_of(service)).as_ref() != Some(id) {
                 self.items.renew(at, heard);
             }
         }
@@ -462,7 +491,7 @@ impl Book {
     }
 
     fn vanish(&mut self, id: &ContainerId, heard: Option<Instant>) {
-        let held = self.containers.held.remove(id);
+        let held = self.containers.forget(id);
         if let Some(keys) = self.registered.get(id)
             && !keys.is_empty()
         {
@@ -473,12 +502,6 @@ impl Book {
         }
         let Some(held) = held else { return };
         self.notes -= held.notes.len();
-        if self.containers.names.get(&held.sight.container.name) == Some(id) {
-            self.containers.names.remove(&held.sight.container.name);
-        }
-        for peer in registration::depends_on(&held.sight.container) {
-            remove_dependent(&mut self.containers.dependents, peer, id);
-        }
         for (at, wanted) in held.keys {
             self.claims.remove(&at, id);
             if self.wanted.get(&wanted).is_some_and(|service| container_of(service).as_ref() == Some(id)) {
@@ -487,7 +510,7 @@ impl Book {
             self.items.renew(&wanted, heard);
             self.settle(&at, heard);
         }
-        for dependent in self.dependents_of(&held.sight) {
+        for dependent in self.containers.dependents_of(&held.sight) {
             self.mean(&dependent, heard);
         }
     }
@@ -518,6 +541,10 @@ impl Book {
     }
 
     fn occupant(&self, at: &str) -> Occupant {
+        // No label may take, or hide, the agent's own service.
+        if at == self.own_key {
+            return Occupant::Stranger;
+        }
         let Some(actual) = self.actual.get(at) else { return Occupant::Free };
         match own::owner(actual, &self.settings) {
             Owner::Ours(Some(container)) => Occupant::Container(container),
@@ -539,6 +566,10 @@ impl Book {
             if let Some(actual) = actual
                 && !self.may_overwrite(actual, wanted)
             {
+                return None;
+            }
+            if let Some(holder) = actual.and_then(|actual| self.unknown_holder(actual, wanted)) {
+                self.ask(holder);
                 return None;
             }
             return diff::towards(wanted, actual).or_else(|| {
@@ -574,14 +605,52 @@ impl Book {
             Some(Held { hold: Some((status, output)), .. }) => {
                 diff::report(&Service::docker_check_id(&actual.id), *status, output, &actual)
             }
+            // Make before break: the new one is on its way.
+            Some(held) if self.has_writes_to_come(&container, held) => None,
             Some(_) => Some(Op::Deregister(actual.id)),
             None if self.gone.contains(&container) => Some(Op::Deregister(actual.id)),
             None => {
-                if self.asked.insert(container.clone()) {
-                    self.asks.push(container);
-                }
+                self.ask(container);
                 None
             }
+        }
+    }
+
+    /// Whether something that this container wants is not registered for it yet, but will be: neither refused by Consul
+    /// nor somebody else's.
+    fn has_writes_to_come(&self, container: &ContainerId, held: &Held) -> bool {
+        held.keys.values().any(|at| {
+            let Some(wanted) = self.wanted.get(at) else { return false };
+            let registered = self.registered.get(container).is_some_and(|keys| keys.contains(at));
+            let allowed = self.actual.get(at).is_none_or(|actual| self.may_overwrite(actual, wanted));
+            !registered && allowed && self.items.failure(at).is_none()
+        })
+    }
+
+    /// What is registered for this container and not wanted any more: its time may have come.
+    fn retire(&mut self, container: &ContainerId) {
+        for at in self.registered.get(container).into_iter().flatten() {
+            if !self.wanted.contains_key(at) {
+                self.items.touch(at, None);
+            }
+        }
+    }
+
+    /// The container that has what `wanted` is to overwrite, if nobody has told yet what became of it: after a start
+    /// both may run, and whoever has an id keeps it.
+    fn unknown_holder(&self, actual: &ActualService, wanted: &Service) -> Option<ContainerId> {
+        let (Owner::Ours(Some(holder)) | Owner::Namesake { container: Some(holder), .. }) =
+            own::owner(actual, &self.settings)
+        else {
+            return None;
+        };
+        let known = self.containers.held.contains_key(&holder) || self.gone.contains(&holder);
+        (!known && container_of(wanted).as_ref() != Some(&holder)).then_some(holder)
+    }
+
+    fn ask(&mut self, container: ContainerId) {
+        if self.asked.insert(container.clone()) {
+            self.asks.push(container);
         }
     }
 
@@ -589,8 +658,23 @@ impl Book {
         self.past.contains(engine)
     }
 
-    /// Notes which engines appear in marks without an agent of theirs being registered.
-    fn note_agents(&mut self, shown: &HashMap<String, &ActualService>, now: Instant) {
+    /// The agent tells ids that differ only in case apart. Of two such ours counts: otherwise somebody else's would hide it,
+    /// and it would never go.
+    fn by_key<'a>(&self, snapshot: &'a Snapshot) -> HashMap<String, &'a ActualService> {
+        let ours = |service: &ActualService| matches!(own::owner(service, &self.settings), Owner::Ours(_));
+        let mut by_key: HashMap<String, &ActualService> = HashMap::with_capacity(snapshot.services.len());
+        for service in snapshot.services.values() {
+            let shown = by_key.entry(key(&service.id)).or_insert(service);
+            if !ours(shown) {
+                *shown = service;
+            }
+        }
+        by_key
+    }
+
+    /// Notes which engines appear in marks without an agent of theirs being registered. Returns the keys of those that were
+    /// taken for the past and are not.
+    fn note_agents(&mut self, shown: &HashMap<String, &ActualService>, now: Instant) -> Vec<String> {
         let present: HashSet<&str> = shown.values().filter_map(|service| own::agent_of(service)).collect();
         let mut absent: HashSet<String> = HashSet::new();
         for service in shown.values() {
@@ -601,10 +685,20 @@ impl Book {
             }
         }
         self.absent.retain(|engine, _| absent.contains(engine));
-        self.past.retain(|engine| absent.contains(engine));
+        let (past, back): (HashSet<String>, HashSet<String>) =
+            std::mem::take(&mut self.past).into_iter().partition(|engine| absent.contains(engine));
+        self.past = past;
         for engine in absent {
             self.absent.entry(engine).or_insert(now);
         }
+        back.iter().flat_map(|engine| self.keys_of(engine)).collect()
+    }
+
+    /// What is registered with the mark of this engine.
+    fn keys_of(&self, engine: &str) -> Vec<String> {
+        let of_engine =
+            |service: &ActualService| service.meta.get(Service::META_ENGINE).is_some_and(|mark| mark == engine);
+        self.actual.iter().filter(|(_, service)| of_engine(service)).map(|(at, _)| at.clone()).collect()
     }
 
     /// Time passes: an engine without an agent becomes the past, and its registrations are looked at.
@@ -616,9 +710,7 @@ impl Book {
             .map(|(engine, _)| engine.clone())
             .collect();
         for engine in gone_by {
-            let of_engine = |service: &ActualService| service.meta.get(Service::META_ENGINE) == Some(&engine);
-            let keys: Vec<String> =
-                self.actual.iter().filter(|(_, service)| of_engine(service)).map(|(at, _)| at.clone()).collect();
+            let keys = self.keys_of(&engine);
             self.past.insert(engine);
             for at in keys {
                 self.settle(&at, None);
@@ -677,15 +769,6 @@ impl Book {
                 self.registered.remove(container);
                 self.gone.remove(container);
             }
-        }
-    }
-}
-
-fn remove_dependent(dependents: &mut HashMap<String, BTreeSet<ContainerId>>, peer: &str, id: &ContainerId) {
-    if let Some(ids) = dependents.get_mut(peer) {
-        ids.remove(id);
-        if ids.is_empty() {
-            dependents.remove(peer);
         }
     }
 }

@@ -20,9 +20,10 @@ const REJECTED_AGAIN: Duration = Duration::from_secs(300);
 struct Item {
     queued: bool,
     running: bool,
-    /// Something changed while a write was under way.
-    again: bool,
+    /// Not to be looked at before then.
     not_before: Option<Instant>,
+    /// Its place in the timers; then it is not in the queue.
+    timer: Option<Instant>,
     backoff: Backoff,
     vanished: Backoff,
     registered: bool,
@@ -35,8 +36,8 @@ impl Default for Item {
         Self {
             queued: false,
             running: false,
-            again: false,
             not_before: None,
+            timer: None,
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
             // 1 s: what somebody deregistered right after we registered it comes back within the promised 5 s. 5 min: what
             // never shows up is hidden from us by an ACL, and each attempt costs a Raft write.
@@ -48,7 +49,8 @@ impl Default for Item {
     }
 }
 
-/// See the module's header. Keys are the lower-case ids of registrations.
+/// See the module's header. Keys are the lower-case ids of registrations. A key that has something to wait for is in
+/// exactly one place: in the queue, among the timers, or under way.
 #[derive(Debug, Default)]
 pub struct Items {
     by_key: HashMap<String, Item>,
@@ -72,9 +74,8 @@ impl Items {
     pub fn touch(&mut self, key: &str, heard: Option<Instant>) {
         let item = self.by_key.entry(key.to_owned()).or_default();
         item.heard = item.heard.or(heard);
-        if item.running {
-            item.again = true;
-        } else if !std::mem::replace(&mut item.queued, true) {
+        // After a write it is looked at anyway, and so it is when its waiting is over.
+        if !item.running && item.timer.is_none() && !std::mem::replace(&mut item.queued, true) {
             self.queue.push_back(key.to_owned());
         }
     }
@@ -84,6 +85,9 @@ impl Items {
         let item = self.by_key.entry(key.to_owned()).or_default();
         item.not_before = None;
         item.backoff.reset();
+        if let Some(at) = item.timer.take() {
+            self.timers.remove(&(at, key.to_owned()));
+        }
         self.touch(key, heard);
     }
 
@@ -93,16 +97,21 @@ impl Items {
             && *at <= now
             && let Some((_, key)) = self.timers.pop_first()
         {
+            if let Some(item) = self.by_key.get_mut(&key) {
+                item.timer = None;
+            }
             self.touch(&key, None);
         }
         loop {
             let key = self.queue.pop_front()?;
             let Some(item) = self.by_key.get_mut(&key) else { continue };
             item.queued = false;
-            match item.not_before {
-                Some(at) if at > now => drop(self.timers.insert((at, key))),
-                _ => return Some(key),
-            }
+            item.timer = item.not_before.filter(|at| *at > now);
+            let Some(at) = item.timer else {
+                item.not_before = None;
+                return Some(key);
+            };
+            self.timers.insert((at, key));
         }
     }
 
@@ -120,17 +129,17 @@ impl Items {
         }
     }
 
-    /// Nothing is to be written: it is as it should be. Returns when the event that led here was heard.
-    pub fn settled(&mut self, key: &str) -> Option<Instant> {
-        let item = self.by_key.get_mut(key)?;
+    /// Nothing is to be written: it is as it should be. What Consul does not have (`in_consul`) is not remembered.
+    pub fn settled(&mut self, key: &str, in_consul: bool) {
+        let Some(item) = self.by_key.get_mut(key) else { return };
         item.failure = None;
         self.failing.remove(key);
         item.backoff.reset();
-        let heard = item.heard.take();
+        item.heard = None;
+        item.registered &= in_consul;
         if !item.registered && !item.queued {
             self.by_key.remove(key);
         }
-        heard
     }
 
     /// A write succeeded. Returns when the event that led to it was heard.
@@ -238,12 +247,31 @@ impl Items {
         self.by_key.get(key)?.failure.as_deref()
     }
 
+    /// How many registrations something is known about.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Compares every number and index with the same worked out anew.
+    #[cfg(test)]
+    pub fn recount(&self) {
+        let pending: BTreeSet<&String> = (self.queue.iter())
+            .chain(self.timers.iter().map(|(_, key)| key))
+            .chain(self.by_key.iter().filter(|(_, item)| item.running).map(|(key, _)| key))
+            .collect();
+        assert_eq!(self.pending(), pending.len(), "pending: {self:?}");
+        assert_eq!(self.running, self.by_key.values().filter(|item| item.running).count(), "running");
+        let failing: BTreeSet<String> =
+            self.by_key.iter().filter(|(_, item)| item.failure.is_some()).map(|(key, _)| key.clone()).collect();
+        assert_eq!(self.failing, failing, "failing");
+    }
+
     fn ended(&mut self, key: &str) -> Option<&mut Item> {
         let item = self.by_key.get_mut(key)?;
         if std::mem::replace(&mut item.running, false) {
             self.running = self.running.saturating_sub(1);
         }
-        item.again = false;
         Some(item)
     }
 }
