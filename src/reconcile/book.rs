@@ -3,19 +3,21 @@
 //!
 //! An event costs what its container costs, however many containers there are: everything is found by key.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::claims::{Claim, Claims, Occupant};
+use super::containers::{Containers, Held};
 use super::diff::{self, Op};
 use super::items::{Failure, Items};
 use super::own::{self, Owner};
+use super::shown::{Shown, key};
 use crate::consul::{ActualService, Class, Service, Snapshot, Status};
-use crate::docker::{Change, ContainerId, NetworkMode, Seen, Sight};
-use crate::registration::{self, Note, Peers, Registration, Settings, Verdict};
+use crate::docker::{Change, ContainerId, Seen, Sight};
+use crate::registration::{self, Note, Registration, Settings, Verdict};
 use crate::telemetry::Drift;
 
 /// The registrations of another engine with our node name are this node's own past, and not a living namesake's, when
@@ -32,6 +34,10 @@ pub struct Book {
     actual: HashMap<String, ActualService>,
     /// Keys in `actual` that carry our mark (or a dead namesake's), by container.
     registered: HashMap<ContainerId, BTreeSet<String>>,
+    /// Keys that somebody else uses too, in another case: the catalog cannot tell the two apart.
+    contested: HashSet<String>,
+    /// What is registered with our mark beside what is in `actual`, under the same id in another case.
+    doubles: HashMap<String, ActualService>,
     /// Containers that Docker says do not exist, while something is registered for them.
     gone: HashSet<ContainerId>,
     items: Items,
@@ -63,98 +69,6 @@ pub struct Told {
     pub name: String,
 }
 
-/// A container with what it means.
-struct Held {
-    sight: Arc<Sight>,
-    hold: Option<(Status, String)>,
-    /// The id it wishes for, lower-case → the key under which it is wanted.
-    keys: HashMap<String, String>,
-    notes: Vec<Note>,
-    nothing: Option<String>,
-}
-
-#[derive(Default)]
-struct Containers {
-    held: HashMap<ContainerId, Held>,
-    names: HashMap<String, ContainerId>,
-    /// Containers whose meaning depends on the one with this id or name.
-    dependents: HashMap<String, BTreeSet<ContainerId>>,
-}
-
-impl Peers for Containers {
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
-        let by_id = self.held.get(&ContainerId::new(id_or_name));
-        by_id.or_else(|| self.held.get(self.names.get(id_or_name)?)).map(|held| Arc::clone(&held.sight))
-    }
-}
-
-impl Containers {
-    /// Puts the sight in its place, so that peers find it.
-    fn remember(&mut self, id: &ContainerId, sight: Arc<Sight>) {
-        let before = self.held.get(id).map(|held| Arc::clone(&held.sight));
-        if let Some(before) = before.filter(|before| before.container.name != sight.container.name) {
-            self.unlink(id, &before);
-        }
-        self.names.insert(sight.container.name.clone(), id.clone());
-        for on in depends_on(&sight) {
-            self.dependents.entry(on.to_owned()).or_default().insert(id.clone());
-        }
-        match self.held.get_mut(id) {
-            Some(held) => held.sight = sight,
-            None => {
-                let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
-                self.held.insert(id.clone(), held);
-            }
-        }
-    }
-
-    fn forget(&mut self, id: &ContainerId) -> Option<Held> {
-        let held = self.held.remove(id)?;
-        self.unlink(id, &held.sight);
-        Some(held)
-    }
-
-    fn unlink(&mut self, id: &ContainerId, sight: &Sight) {
-        if self.names.get(&sight.container.name) == Some(id) {
-            self.names.remove(&sight.container.name);
-        }
-        for on in depends_on(sight) {
-            if let Some(dependents) = self.dependents.get_mut(on) {
-                dependents.remove(id);
-                if dependents.is_empty() {
-                    self.dependents.remove(on);
-                }
-            }
-        }
-    }
-
-    /// Everything that may mean something else now that this one changed, and what depends on that in turn, nearest first.
-    fn dependents_of(&self, sight: &Sight) -> Vec<ContainerId> {
-        let mut found: Vec<ContainerId> = Vec::new();
-        let mut queue = VecDeque::from([(&sight.container.id, &sight.container.name)]);
-        while let Some((id, name)) = queue.pop_front() {
-            for dependent in [id.as_str(), id.short(), name].iter().filter_map(|on| self.dependents.get(*on)).flatten()
-            {
-                if *dependent != sight.container.id && !found.contains(dependent) {
-                    found.push(dependent.clone());
-                    queue.extend(self.held.get_key_value(dependent).map(|(id, held)| (id, &held.sight.container.name)));
-                }
-            }
-        }
-        found
-    }
-}
-
-/// The ids and names of containers on which the meaning of this one depends: the owner of the network that it shares, and
-/// the container that it is to replace (`web.new-…`).
-fn depends_on(sight: &Sight) -> impl Iterator<Item = &str> {
-    let owner = match &sight.container.network_mode {
-        NetworkMode::Container(owner) => Some(owner.as_str()),
-        _ => None,
-    };
-    owner.into_iter().chain(sight.container.name.rsplit_once(".new-").map(|(replaced, _)| replaced))
-}
-
 impl Book {
     /// An empty book; `own` is the agent's own service.
     #[must_use]
@@ -169,6 +83,8 @@ impl Book {
             wanted: HashMap::from([(own_key.clone(), Arc::new(own))]),
             actual: HashMap::new(),
             registered: HashMap::new(),
+            contested: HashSet::new(),
+            doubles: HashMap::new(),
             gone: HashSet::new(),
             items,
             asks: Vec::new(),
@@ -205,8 +121,12 @@ impl Book {
     pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Vec<(String, Drift)> {
         let mut drift = Vec::new();
         self.ahead = false;
-        let shown = self.by_key(snapshot);
+        let Shown { by_key: shown, contested, doubles } = Shown::sort(snapshot, &self.wanted, &self.settings);
         let mut changed = self.note_agents(&shown, now);
+        changed.extend(contested.symmetric_difference(&self.contested).cloned());
+        changed.extend(doubles.keys().filter(|at| !self.doubles.contains_key(*at)).cloned());
+        self.contested = contested;
+        self.doubles = doubles;
         for (at, service) in &shown {
             self.items.seen(at);
             if self.actual.get(at) != Some(*service) {
@@ -236,9 +156,6 @@ impl Book {
         for at in changed {
             self.settle(&at, None);
             self.items.touch(&at, None);
-            if let Some(container) = self.wanted.get(&at).and_then(|service| container_of(service)) {
-                self.retire(&container);
-            }
         }
         drift
     }
@@ -292,18 +209,25 @@ impl Book {
         self.written.insert(at.to_owned());
         self.ahead = true;
         self.beats.remove(at);
+        if let Op::Deregister(id) = op
+            && self.doubles.get(at).is_some_and(|double| double.id == *id)
+        {
+            if let Some(container) = self.doubles.remove(at).and_then(|double| own::container(&double))
+                && !self.registered.contains_key(&container)
+            {
+                self.gone.remove(&container);
+            }
+            return self.items.succeeded(at, self.actual.contains_key(at));
+        }
         let after = diff::after(op, self.actual.get(at));
         let registered = after.is_some();
         self.set_actual(at, after);
         if let Op::Register(service) = op
             && let Some(container) = container_of(service)
+            && !self.containers.held.contains_key(&container)
         {
-            if self.containers.held.contains_key(&container) {
-                self.retire(&container);
-            } else {
-                // Docker said that it is gone while this was being written.
-                self.gone.insert(container);
-            }
+            // Docker said that it is gone while this was being written.
+            self.gone.insert(container);
         }
         self.settle(at, None);
         self.items.succeeded(at, registered)
@@ -313,9 +237,7 @@ impl Book {
     pub fn failed(&mut self, at: &str, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
         self.written.insert(at.to_owned());
         let tell = self.items.failed(at, class, reason, now, chance);
-        if let Some(container) = self.wanted.get(at).and_then(|service| container_of(service)) {
-            self.retire(&container);
-        }
+        self.retire(self.wanted.get(at).cloned().as_ref());
         tell
     }
 
@@ -495,6 +417,12 @@ impl Book {
                 self.items.renew(at, heard);
             }
         }
+        for (at, double) in &self.doubles {
+            if own::container(double).as_ref() == Some(id) {
+                self.gone.insert(id.clone());
+                self.items.renew(at, heard);
+            }
+        }
         let Some(held) = held else { return };
         for (at, wanted) in held.keys {
             self.claims.remove(&at, id);
@@ -536,7 +464,7 @@ impl Book {
 
     fn occupant(&self, at: &str) -> Occupant {
         // No label may take, or hide, the agent's own service.
-        if at == self.own_key {
+        if at == self.own_key || self.contested.contains(at) {
             return Occupant::Stranger;
         }
         let Some(actual) = self.actual.get(at) else { return Occupant::Free };
@@ -552,6 +480,12 @@ impl Book {
     }
 
     fn decide(&mut self, at: &str) -> Option<Op> {
+        if let Some(double) = self.doubles.get(at).cloned()
+            && let Owner::Ours(Some(container)) = own::owner(&double, &self.settings)
+            && let Some(op) = self.unwanted(double, container)
+        {
+            return Some(op);
+        }
         let actual = self.actual.get(at);
         if let Some(wanted) = self.wanted.get(at) {
             if let Some(actual) = actual
@@ -618,9 +552,10 @@ impl Book {
         })
     }
 
-    /// What is registered for this container and not wanted any more: its time may have come.
-    fn retire(&mut self, container: &ContainerId) {
-        for at in self.registered.get(container).into_iter().flatten() {
+    /// What is registered for the container of this definition and not wanted any more: its time may have come.
+    fn retire(&mut self, wanted: Option<&Arc<Service>>) {
+        let Some(container) = wanted.and_then(|service| container_of(service)) else { return };
+        for at in self.registered.get(&container).into_iter().flatten() {
             if !self.wanted.contains_key(at) {
                 self.items.touch(at, None);
             }
@@ -647,20 +582,6 @@ impl Book {
 
     fn is_past(&self, engine: &str) -> bool {
         self.past.contains(engine)
-    }
-
-    /// The agent tells ids that differ only in case apart. Of two such ours counts: otherwise somebody else's would hide it,
-    /// and it would never go.
-    fn by_key<'a>(&self, snapshot: &'a Snapshot) -> HashMap<String, &'a ActualService> {
-        let ours = |service: &ActualService| matches!(own::owner(service, &self.settings), Owner::Ours(_));
-        let mut by_key: HashMap<String, &ActualService> = HashMap::with_capacity(snapshot.services.len());
-        for service in snapshot.services.values() {
-            let shown = by_key.entry(key(&service.id)).or_insert(service);
-            if !ours(shown) {
-                *shown = service;
-            }
-        }
-        by_key
     }
 
     /// Notes which engines appear in marks without an agent of theirs being registered. Returns the keys of those that were
@@ -720,12 +641,16 @@ impl Book {
     fn set_wanted(&mut self, at: &str, service: Option<Arc<Service>>) {
         let now = service.is_some();
         let before = match service {
-            Some(service) => self.wanted.insert(at.to_owned(), service).is_some(),
-            None => self.wanted.remove(at).is_some(),
+            Some(service) => self.wanted.insert(at.to_owned(), service),
+            None => self.wanted.remove(at),
         };
         if self.actual.contains_key(at) {
-            self.published = self.published + usize::from(now) - usize::from(before);
+            self.published = self.published + usize::from(now) - usize::from(before.is_some());
         }
+        if !now {
+            self.beats.remove(at);
+        }
+        self.retire(before.as_ref());
     }
 
     fn set_actual(&mut self, at: &str, service: Option<ActualService>) {
@@ -751,6 +676,7 @@ impl Book {
                 self.registered.entry(now).or_default().insert(at.to_owned());
             }
         }
+        self.retire(self.wanted.get(at).cloned().as_ref());
     }
 
     fn unindex(&mut self, container: &ContainerId, at: &str) {
@@ -762,11 +688,6 @@ impl Book {
             }
         }
     }
-}
-
-/// Ids are case-insensitive in Consul's catalog.
-fn key(id: &str) -> String {
-    id.to_lowercase()
 }
 
 fn container_of(service: &Service) -> Option<ContainerId> {

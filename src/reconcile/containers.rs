@@ -1,0 +1,107 @@
+//! The containers that the observation told about, found by id and by name, and which of them depend on which. Pure.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::consul::Status;
+use crate::docker::{ContainerId, NetworkMode, Sight};
+use crate::registration::{Note, Peers};
+
+/// A container with what it means.
+pub struct Held {
+    /// What was seen of it last.
+    pub sight: Arc<Sight>,
+    /// Its registrations stay, with this status and output.
+    pub hold: Option<(Status, String)>,
+    /// The id it wishes for, lower-case → the key under which it is wanted.
+    pub keys: HashMap<String, String>,
+    /// What was told about its labels.
+    pub notes: Vec<Note>,
+    /// Why nothing is registered for it.
+    pub nothing: Option<String>,
+}
+
+/// See the module's header.
+#[derive(Default)]
+pub struct Containers {
+    /// All of them.
+    pub held: HashMap<ContainerId, Held>,
+    pub(super) names: HashMap<String, ContainerId>,
+    /// Containers whose meaning depends on the one with this id or name.
+    pub(super) dependents: HashMap<String, BTreeSet<ContainerId>>,
+}
+
+impl Peers for Containers {
+    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
+        let by_id = self.held.get(&ContainerId::new(id_or_name));
+        by_id.or_else(|| self.held.get(self.names.get(id_or_name)?)).map(|held| Arc::clone(&held.sight))
+    }
+}
+
+impl Containers {
+    /// Puts the sight in its place, so that peers find it.
+    pub fn remember(&mut self, id: &ContainerId, sight: Arc<Sight>) {
+        let before = self.held.get(id).map(|held| Arc::clone(&held.sight));
+        if let Some(before) = before.filter(|before| before.container.name != sight.container.name) {
+            self.unlink(id, &before);
+        }
+        self.names.insert(sight.container.name.clone(), id.clone());
+        for on in depends_on(&sight) {
+            self.dependents.entry(on.to_owned()).or_default().insert(id.clone());
+        }
+        match self.held.get_mut(id) {
+            Some(held) => held.sight = sight,
+            None => {
+                let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
+                self.held.insert(id.clone(), held);
+            }
+        }
+    }
+
+    /// It does not exist any more.
+    pub fn forget(&mut self, id: &ContainerId) -> Option<Held> {
+        let held = self.held.remove(id)?;
+        self.unlink(id, &held.sight);
+        Some(held)
+    }
+
+    fn unlink(&mut self, id: &ContainerId, sight: &Sight) {
+        if self.names.get(&sight.container.name) == Some(id) {
+            self.names.remove(&sight.container.name);
+        }
+        for on in depends_on(sight) {
+            if let Some(dependents) = self.dependents.get_mut(on) {
+                dependents.remove(id);
+                if dependents.is_empty() {
+                    self.dependents.remove(on);
+                }
+            }
+        }
+    }
+
+    /// Everything that may mean something else now that this one changed, and what depends on that in turn, nearest first.
+    pub fn dependents_of(&self, sight: &Sight) -> Vec<ContainerId> {
+        let mut found: Vec<ContainerId> = Vec::new();
+        let mut queue = VecDeque::from([(&sight.container.id, &sight.container.name)]);
+        while let Some((id, name)) = queue.pop_front() {
+            for dependent in [id.as_str(), id.short(), name].iter().filter_map(|on| self.dependents.get(*on)).flatten()
+            {
+                if *dependent != sight.container.id && !found.contains(dependent) {
+                    found.push(dependent.clone());
+                    queue.extend(self.held.get_key_value(dependent).map(|(id, held)| (id, &held.sight.container.name)));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The ids and names of containers on which the meaning of this one depends: the owner of the network that it shares, and
+/// the container that it is to replace (`web.new-…`).
+fn depends_on(sight: &Sight) -> impl Iterator<Item = &str> {
+    let owner = match &sight.container.network_mode {
+        NetworkMode::Container(owner) => Some(owner.as_str()),
+        _ => None,
+    };
+    owner.into_iter().chain(sight.container.name.rsplit_once(".new-").map(|(replaced, _)| replaced))
+}
