@@ -19,6 +19,10 @@ use serde_json::{Map, Value, json};
 struct Others(Vec<Arc<Sight>>);
 
 impl Peers for Others {
+    fn is_gone(&self, _: &str) -> bool {
+        false
+    }
+
     fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
         let is_it =
             |sight: &&Arc<Sight>| sight.container.id.as_str() == id_or_name || sight.container.name == id_or_name;

@@ -11,8 +11,8 @@ use serde_json::json;
 use super::{complain, print};
 use crate::agent;
 use crate::config::{Config, HostAddress};
-use crate::consul::{AgentRegistry, Client, Registry as _, Snapshot};
-use crate::docker::{DockerEngine, Engine as _, NetworkMode, Sight};
+use crate::consul::{ActualService, AgentRegistry, CheckKind, Client, Registry as _, Service, Snapshot};
+use crate::docker::{ContainerId, DockerEngine, Engine as _, NetworkMode, Sight};
 use crate::reconcile::diff;
 use crate::registration::{self, Peers, Planned, Registration, Verdict};
 
@@ -24,6 +24,11 @@ const CHAIN: usize = 16;
 struct Looked(HashMap<String, Arc<Sight>>);
 
 impl Peers for Looked {
+    /// Whoever is not found here could not be inspected.
+    fn is_gone(&self, id_or_name: &str) -> bool {
+        !self.0.contains_key(id_or_name)
+    }
+
     fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
         self.0.get(id_or_name).cloned()
     }
@@ -102,9 +107,10 @@ fn render(
         Verdict::Hold { status, output } => {
             writeln!(text, "\nwhatever is registered for it stays, with its docker check {status}: {output}")?;
         }
+        Verdict::Wait { reason, .. } => writeln!(text, "\neverything stays as it is: it {reason}")?,
         Verdict::Services(planned) => {
             for planned in planned {
-                service(text, planned, registered)?;
+                service(text, planned, container.id.as_str(), registered)?;
             }
         }
     }
@@ -122,7 +128,21 @@ fn render(
     Ok(())
 }
 
-fn service(text: &mut String, planned: &Planned, registered: &Result<&Snapshot, String>) -> std::fmt::Result {
+/// The registration of this container that stands for this definition: under its id, or, where that was somebody else's,
+/// under the id with the container's short one behind it.
+fn registered_as<'a>(snapshot: &'a Snapshot, service: &Service, container: &str) -> Option<&'a ActualService> {
+    let of_container =
+        |actual: &&ActualService| actual.meta.get(Service::META_CONTAINER).is_some_and(|id| id == container);
+    let own = format!("{}:{}", service.id, ContainerId::new(container).short());
+    [&service.id, &own].into_iter().filter_map(|id| snapshot.services.get(id)).find(of_container)
+}
+
+fn service(
+    text: &mut String,
+    planned: &Planned,
+    container: &str,
+    registered: &Result<&Snapshot, String>,
+) -> std::fmt::Result {
     let service = &planned.service;
     writeln!(text, "\nservice {}", service.id)?;
     let mut line = |field: &'static str, value: String| {
@@ -155,8 +175,11 @@ fn service(text: &mut String, planned: &Planned, registered: &Result<&Snapshot, 
     }
     let now = match registered {
         Err(error) => format!("unknown: {error}"),
-        Ok(snapshot) => match snapshot.services.get(&service.id) {
+        Ok(snapshot) => match registered_as(snapshot, service, container) {
             None => "not registered".to_owned(),
+            Some(actual) if actual.id != service.id => {
+                format!("registered as {}, because {} is somebody else's", actual.id, service.id)
+            }
             Some(actual) => match diff::difference(service, actual) {
                 None => "registered as above".to_owned(),
                 Some(field) => format!("registered, but its {field} differ"),
@@ -169,6 +192,23 @@ fn service(text: &mut String, planned: &Planned, registered: &Result<&Snapshot, 
 /// The fields that have a line of their own with their reason.
 const FIELDS: [&str; 7] = ["id", "name", "address", "port", "tags", "tag-override", "weights"];
 
+/// The definition without what a check sends: headers, bodies and arguments may hold secrets.
+fn without_contents(service: &Service) -> Service {
+    let mut service = service.clone();
+    let hidden = || "(not shown)".to_owned();
+    for check in &mut service.checks {
+        match &mut check.kind {
+            CheckKind::Http { headers, body, .. } => {
+                headers.values_mut().flatten().for_each(|value| *value = hidden());
+                *body = body.take().map(|_| hidden());
+            }
+            CheckKind::Script { args, .. } => args.iter_mut().skip(1).for_each(|argument| *argument = hidden()),
+            CheckKind::Ttl { .. } | CheckKind::Tcp { .. } | CheckKind::Grpc { .. } => {}
+        }
+    }
+    service
+}
+
 fn as_json(
     sight: &Sight,
     registration: &Registration,
@@ -179,21 +219,24 @@ fn as_json(
             .iter()
             .map(|planned| {
                 let service = &planned.service;
-                let now = registered.as_ref().ok().and_then(|snapshot| snapshot.services.get(&service.id));
+                let container = sight.container.id.as_str();
+                let now =
+                    registered.as_ref().ok().and_then(|snapshot| registered_as(snapshot, service, container));
                 json!({
-                    "service": service,
+                    "service": without_contents(service),
                     "reasons": planned.reasons,
                     "status": service.checks.iter().map(|check| (check.id.clone(), check.status.as_str())).collect::<HashMap<_, _>>(),
-                    "registered": now.is_some(),
+                    "registered": now.map(|actual| &actual.id),
                     "differs": now.and_then(|actual| diff::difference(service, actual)),
                 })
             })
             .collect(),
-        Verdict::Nothing(_) | Verdict::Hold { .. } => Vec::new(),
+        Verdict::Nothing(_) | Verdict::Wait { .. } | Verdict::Hold { .. } => Vec::new(),
     };
     let verdict = match &registration.verdict {
         Verdict::Services(_) => json!("register"),
         Verdict::Nothing(reason) => json!({ "nothing": reason }),
+        Verdict::Wait { reason, .. } => json!({ "wait": reason }),
         Verdict::Hold { status, output } => json!({ "hold": { "status": status.as_str(), "output": output } }),
     };
     let notes: Vec<_> = registration

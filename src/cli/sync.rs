@@ -122,7 +122,7 @@ async fn look(engine: &DockerEngine, book: &mut Book, ids: Vec<ContainerId>) -> 
                 continue;
             }
         };
-        if let Some(told) = book.change(Change { id, seen, heard: None }) {
+        for told in book.change(Change { id, seen, heard: None }) {
             for note in told.notes {
                 complain(&format!("{}: {}: {}", told.name, note.about, note.text));
             }

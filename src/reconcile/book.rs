@@ -3,25 +3,30 @@
 //!
 //! An event costs what its container costs, however many containers there are: everything is found by key.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::claims::{Claim, Claims, Occupant};
+use super::containers::{Containers, Held};
 use super::diff::{self, Op};
 use super::items::{Failure, Items};
 use super::own::{self, Owner};
+use super::shown::{Shown, key};
 use crate::consul::{ActualService, Class, Service, Snapshot, Status};
 use crate::docker::{Change, ContainerId, Seen, Sight};
-use crate::registration::{self, Note, Peers, Registration, Settings, Verdict};
+use crate::registration::{self, Note, Registration, Settings, Verdict};
 use crate::telemetry::Drift;
 
 /// The registrations of another engine with our node name are this node's own past, and not a living namesake's, when
 /// no agent of that engine has been registered here for so long. A namesake that lives re-registers itself within
 /// seconds of losing its registration.
 const NAMESAKE_AWAY: Duration = Duration::from_secs(60);
+
+/// Digits of a full container id.
+const FULL_ID: usize = 64;
 
 /// See the module's header.
 pub struct Book {
@@ -32,6 +37,10 @@ pub struct Book {
     actual: HashMap<String, ActualService>,
     /// Keys in `actual` that carry our mark (or a dead namesake's), by container.
     registered: HashMap<ContainerId, BTreeSet<String>>,
+    /// Keys that somebody else uses too, in another case: the catalog cannot tell the two apart.
+    contested: HashSet<String>,
+    /// What is registered with our mark beside what is in `actual`, under the same id in another case.
+    doubles: HashMap<String, ActualService>,
     /// Containers that Docker says do not exist, while something is registered for them.
     gone: HashSet<ContainerId>,
     items: Items,
@@ -44,16 +53,18 @@ pub struct Book {
     beats: HashSet<String>,
     /// Keys written since the read under way began: what that read says about them may be older than the write.
     written: HashSet<String>,
+    /// Keys that are sent again although they are as they should be.
+    resend: HashSet<String>,
     own_key: String,
     /// The agent has said something of itself: before, its own service is left as it is.
     spoken: bool,
+    /// What the authors of labels should know, over all containers.
+    notes: usize,
     read_once: bool,
     /// Something was written that no read has shown yet.
     ahead: bool,
     /// Keys that are wanted and registered.
     published: usize,
-    /// What the authors of labels should know, over all containers.
-    notes: usize,
 }
 
 /// What a change of a container came to, for the log.
@@ -63,89 +74,10 @@ pub struct Told {
     pub notes: Vec<Note>,
     /// Why nothing is registered, when that is new.
     pub nothing: Option<String>,
+    /// The container.
+    pub id: ContainerId,
     /// The container's name.
     pub name: String,
-}
-
-/// A container with what it means.
-struct Held {
-    sight: Arc<Sight>,
-    hold: Option<(Status, String)>,
-    /// The id it wishes for, lower-case → the key under which it is wanted.
-    keys: HashMap<String, String>,
-    notes: Vec<Note>,
-    nothing: Option<String>,
-}
-
-#[derive(Default)]
-struct Containers {
-    held: HashMap<ContainerId, Held>,
-    names: HashMap<String, ContainerId>,
-    /// Containers whose meaning depends on the one with this id or name.
-    dependents: HashMap<String, BTreeSet<ContainerId>>,
-}
-
-impl Peers for Containers {
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
-        let by_id = self.held.get(&ContainerId::new(id_or_name));
-        by_id.or_else(|| self.held.get(self.names.get(id_or_name)?)).map(|held| Arc::clone(&held.sight))
-    }
-}
-
-impl Containers {
-    /// Puts the sight in its place, so that peers find it.
-    fn remember(&mut self, id: &ContainerId, sight: Arc<Sight>) {
-        let before = self.held.get(id).map(|held| Arc::clone(&held.sight));
-        if let Some(before) = before.filter(|before| before.container.name != sight.container.name) {
-            self.unlink(id, &before);
-        }
-        self.names.insert(sight.container.name.clone(), id.clone());
-        for on in registration::depends_on(&sight.container) {
-            self.dependents.entry(on.to_owned()).or_default().insert(id.clone());
-        }
-        if let Some(held) = self.held.get_mut(id) {
-            held.sight = sight;
-        } else {
-            let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
-            self.held.insert(id.clone(), held);
-        }
-    }
-
-    fn forget(&mut self, id: &ContainerId) -> Option<Held> {
-        let held = self.held.remove(id)?;
-        self.unlink(id, &held.sight);
-        Some(held)
-    }
-
-    fn unlink(&mut self, id: &ContainerId, sight: &Sight) {
-        if self.names.get(&sight.container.name) == Some(id) {
-            self.names.remove(&sight.container.name);
-        }
-        for on in registration::depends_on(&sight.container) {
-            if let Some(dependents) = self.dependents.get_mut(on) {
-                dependents.remove(id);
-                if dependents.is_empty() {
-                    self.dependents.remove(on);
-                }
-            }
-        }
-    }
-
-    /// Everything that may mean something else now that this one changed, and what depends on that in turn, nearest first.
-    fn dependents_of(&self, sight: &Sight) -> Vec<ContainerId> {
-        let mut found: Vec<ContainerId> = Vec::new();
-        let mut queue = VecDeque::from([(&sight.container.id, &sight.container.name)]);
-        while let Some((id, name)) = queue.pop_front() {
-            for dependent in [id.as_str(), id.short(), name].iter().filter_map(|on| self.dependents.get(*on)).flatten()
-            {
-                if *dependent != sight.container.id && !found.contains(dependent) {
-                    found.push(dependent.clone());
-                    queue.extend(self.held.get_key_value(dependent).map(|(id, held)| (id, &held.sight.container.name)));
-                }
-            }
-        }
-        found
-    }
 }
 
 impl Book {
@@ -162,6 +94,8 @@ impl Book {
             wanted: HashMap::from([(own_key.clone(), Arc::new(own))]),
             actual: HashMap::new(),
             registered: HashMap::new(),
+            contested: HashSet::new(),
+            doubles: HashMap::new(),
             gone: HashSet::new(),
             items,
             asks: Vec::new(),
@@ -170,24 +104,31 @@ impl Book {
             past: HashSet::new(),
             beats: HashSet::new(),
             written: HashSet::new(),
+            resend: HashSet::new(),
             own_key,
             spoken: false,
+            notes: 0,
             read_once: false,
             ahead: false,
             published: 0,
-            notes: 0,
         }
     }
 
-    /// The observation saw something.
-    pub fn change(&mut self, change: Change) -> Option<Told> {
+    /// The observation saw something. Returns what that came to for the container and for those that depend on it.
+    pub fn change(&mut self, change: Change) -> Vec<Told> {
         self.asked.remove(&change.id);
         match change.seen {
-            Seen::Here(sight) => Some(self.here(&change.id, &sight, change.heard)),
-            Seen::Gone => {
-                self.vanish(&change.id, change.heard);
-                None
-            }
+            Seen::Here(sight) => self.here(&change.id, &sight, change.heard),
+            Seen::Gone => self.vanish(&change.id, change.heard),
+        }
+    }
+
+    /// Every registration has to be sent once more: Consul syncs each with the token that it was sent with, and that one
+    /// is about to die.
+    pub fn send_again(&mut self) {
+        for at in self.wanted.keys().filter(|at| self.actual.contains_key(*at)) {
+            self.resend.insert(at.clone());
+            self.items.touch(at, None);
         }
     }
 
@@ -200,15 +141,22 @@ impl Book {
     pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Vec<(String, Drift)> {
         let mut drift = Vec::new();
         self.ahead = false;
-        let shown = self.by_key(snapshot);
+        let Shown { by_key: shown, contested, doubles } = Shown::sort(snapshot, &self.wanted, &self.settings);
         let mut changed = self.note_agents(&shown, now);
+        changed.extend(contested.symmetric_difference(&self.contested).cloned());
+        changed.extend(doubles.keys().filter(|at| !self.doubles.contains_key(*at)).cloned());
+        self.contested = contested;
+        self.doubles = doubles;
         for (at, service) in &shown {
             self.items.seen(at);
             if self.actual.get(at) != Some(*service) {
                 if self.just_written(at) {
                     continue;
                 }
-                drift.extend(self.edited(at, service).map(|kind| (at.clone(), kind)));
+                if let Some(kind) = self.edited(at, service) {
+                    drift.push((at.clone(), kind));
+                    self.items.contested(at, now, chance());
+                }
                 self.set_actual(at, Some(ActualService::clone(service)));
                 changed.push(at.clone());
             }
@@ -231,9 +179,6 @@ impl Book {
         for at in changed {
             self.settle(&at, None);
             self.items.touch(&at, None);
-            if let Some(container) = self.wanted.get(&at).and_then(|service| container_of(service)) {
-                self.retire(&container);
-            }
         }
         drift
     }
@@ -245,6 +190,8 @@ impl Book {
         }
         let wanted = self.wanted.get(at)?;
         match diff::towards(wanted, Some(now))? {
+            // Nobody fed it while we were away: that was us.
+            Op::UpdateCheck { .. } if at == self.own_key => None,
             Op::Register(_) if diff::difference(wanted, now) == Some("checks") => Some(Drift::MissingCheck),
             Op::Register(_) | Op::Deregister(_) => Some(Drift::Changed),
             Op::UpdateCheck { .. } => Some(Drift::ChangedCheck),
@@ -287,18 +234,28 @@ impl Book {
         self.written.insert(at.to_owned());
         self.ahead = true;
         self.beats.remove(at);
+        if let Op::Register(_) | Op::Deregister(_) = op {
+            self.resend.remove(at);
+        }
+        if let Op::Deregister(id) = op
+            && self.doubles.get(at).is_some_and(|double| double.id == *id)
+        {
+            if let Some(container) = self.doubles.remove(at).and_then(|double| own::container(&double))
+                && !self.registered.contains_key(&container)
+            {
+                self.gone.remove(&container);
+            }
+            return self.items.succeeded(at, self.actual.contains_key(at));
+        }
         let after = diff::after(op, self.actual.get(at));
         let registered = after.is_some();
         self.set_actual(at, after);
         if let Op::Register(service) = op
             && let Some(container) = container_of(service)
+            && !self.containers.held.contains_key(&container)
         {
-            if self.containers.held.contains_key(&container) {
-                self.retire(&container);
-            } else {
-                // Docker said that it is gone while this was being written.
-                self.gone.insert(container);
-            }
+            // Docker said that it is gone while this was being written.
+            self.gone.insert(container);
         }
         self.settle(at, None);
         self.items.succeeded(at, registered)
@@ -308,9 +265,7 @@ impl Book {
     pub fn failed(&mut self, at: &str, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
         self.written.insert(at.to_owned());
         let tell = self.items.failed(at, class, reason, now, chance);
-        if let Some(container) = self.wanted.get(at).and_then(|service| container_of(service)) {
-            self.retire(&container);
-        }
+        self.retire(self.wanted.get(at).cloned().as_ref());
         tell
     }
 
@@ -322,7 +277,7 @@ impl Book {
     /// What the agent says of itself.
     pub fn say(&mut self, status: Status, output: String) {
         if !std::mem::replace(&mut self.spoken, true) {
-            self.items.touch(&self.own_key.clone(), None);
+            self.beat_own();
         }
         let Some(own) = self.wanted.get_mut(&self.own_key) else { return };
         if let Some(check) = Arc::make_mut(own).checks.first_mut()
@@ -411,7 +366,7 @@ impl Book {
         self.items.next_due()
     }
 
-    fn here(&mut self, id: &ContainerId, sight: &Arc<Sight>, heard: Option<Instant>) -> Told {
+    fn here(&mut self, id: &ContainerId, sight: &Arc<Sight>, heard: Option<Instant>) -> Vec<Told> {
         self.gone.remove(id);
         // Under its old name others may have depended on it.
         let mut dependents = match self.containers.held.get(id) {
@@ -421,31 +376,41 @@ impl Book {
             _ => Vec::new(),
         };
         self.containers.remember(id, Arc::clone(sight));
-        let told = self.mean(id, heard);
+        let mut told = Vec::from_iter(self.mean(id, heard));
         dependents.extend(self.containers.dependents_of(sight));
         for dependent in dependents {
-            self.mean(&dependent, heard);
+            told.extend(self.mean(&dependent, heard));
         }
         told
     }
 
     /// Works out anew what a container means.
-    fn mean(&mut self, id: &ContainerId, heard: Option<Instant>) -> Told {
-        let Some(held) = self.containers.held.get(id) else {
-            return Told { notes: Vec::new(), nothing: None, name: String::new() };
-        };
-        let sight = Arc::clone(&held.sight);
+    fn mean(&mut self, id: &ContainerId, heard: Option<Instant>) -> Option<Told> {
+        let sight = Arc::clone(&self.containers.held.get(id)?.sight);
+        let mut told = Told { notes: Vec::new(), nothing: None, id: id.clone(), name: sight.container.name.clone() };
         let Registration { verdict, notes } = registration::register(&sight, &self.containers, &self.settings);
         let (services, hold_on, nothing) = match verdict {
             Verdict::Services(planned) => (planned, None, None),
             Verdict::Nothing(reason) => (Vec::new(), None, Some(reason)),
             Verdict::Hold { status, output } => (Vec::new(), Some((status, output)), None),
+            Verdict::Wait { peer, reason } => {
+                // Nothing is changed for its sake. A full id can be asked for; a name will be in the list, or is gone.
+                let asked = ContainerId::new(peer);
+                if asked.as_str().len() == FULL_ID {
+                    self.ask(asked);
+                }
+                let held = self.containers.held.get_mut(id)?;
+                held.waits = true;
+                told.nothing = (held.nothing.as_ref() != Some(&reason)).then(|| reason.clone());
+                held.nothing = Some(reason);
+                return Some(told);
+            }
         };
         let claims: HashMap<String, Arc<Service>> =
             services.into_iter().map(|planned| (key(&planned.service.id), Arc::new(planned.service))).collect();
         let mut stirred: Vec<String> = Vec::new();
-        let mut told = Told { notes: Vec::new(), nothing: None, name: sight.container.name.clone() };
         if let Some(held) = self.containers.held.get_mut(id) {
+            held.waits = false;
             held.hold = hold_on;
             told.notes = notes.iter().filter(|note| !held.notes.contains(note)).cloned().collect();
             if nothing != held.nothing {
@@ -475,7 +440,7 @@ impl Book {
                 self.items.renew(at, heard);
             }
         }
-        told
+        Some(told)
     }
 
     /// A container that gave up its claim for `at` does not want the key it had for it.
@@ -490,8 +455,8 @@ impl Book {
         self.items.renew(&wanted, heard);
     }
 
-    fn vanish(&mut self, id: &ContainerId, heard: Option<Instant>) {
-        let held = self.containers.forget(id);
+    fn vanish(&mut self, id: &ContainerId, heard: Option<Instant>) -> Vec<Told> {
+        let (held, dependents) = self.containers.forget(id);
         if let Some(keys) = self.registered.get(id)
             && !keys.is_empty()
         {
@@ -500,9 +465,14 @@ impl Book {
                 self.items.renew(at, heard);
             }
         }
-        let Some(held) = held else { return };
-        self.notes -= held.notes.len();
-        for (at, wanted) in held.keys {
+        for (at, double) in &self.doubles {
+            if own::container(double).as_ref() == Some(id) {
+                self.gone.insert(id.clone());
+                self.items.renew(at, heard);
+            }
+        }
+        self.notes -= held.as_ref().map_or(0, |held| held.notes.len());
+        for (at, wanted) in held.map(|held| held.keys).unwrap_or_default() {
             self.claims.remove(&at, id);
             if self.wanted.get(&wanted).is_some_and(|service| container_of(service).as_ref() == Some(id)) {
                 self.set_wanted(&wanted, None);
@@ -510,9 +480,7 @@ impl Book {
             self.items.renew(&wanted, heard);
             self.settle(&at, heard);
         }
-        for dependent in self.containers.dependents_of(&held.sight) {
-            self.mean(&dependent, heard);
-        }
+        dependents.iter().filter_map(|dependent| self.mean(dependent, heard)).collect()
     }
 
     /// Decides anew who gets the id `at`, and who gets one of their own.
@@ -542,11 +510,15 @@ impl Book {
 
     fn occupant(&self, at: &str) -> Occupant {
         // No label may take, or hide, the agent's own service.
-        if at == self.own_key {
+        if at == self.own_key || self.contested.contains(at) {
             return Occupant::Stranger;
         }
         let Some(actual) = self.actual.get(at) else { return Occupant::Free };
         match own::owner(actual, &self.settings) {
+            // It is expected back: until then nobody takes its place.
+            Owner::Ours(Some(container)) if self.containers.held.get(&container).is_some_and(Held::stays) => {
+                Occupant::Stranger
+            }
             Owner::Ours(Some(container)) => Occupant::Container(container),
             Owner::Ours(None) => Occupant::Free,
             Owner::Namesake { engine, .. } if self.is_past(&engine) => Occupant::Free,
@@ -561,6 +533,12 @@ impl Book {
         if at == self.own_key && !self.spoken {
             return None;
         }
+        if let Some(double) = self.doubles.get(at).cloned()
+            && let Owner::Ours(Some(container)) = own::owner(&double, &self.settings)
+            && let Some(op) = self.unwanted(double, container)
+        {
+            return Some(op);
+        }
         let actual = self.actual.get(at);
         if let Some(wanted) = self.wanted.get(at) {
             if let Some(actual) = actual
@@ -572,6 +550,9 @@ impl Book {
                 self.ask(holder);
                 return None;
             }
+            if self.resend.contains(at) {
+                return Some(Op::Register(Arc::clone(wanted)));
+            }
             return diff::towards(wanted, actual).or_else(|| {
                 let check = diff::fed_check(wanted).filter(|_| self.beats.contains(at))?;
                 Some(Op::UpdateCheck { id: check.id.clone(), status: check.status, output: check.output.clone() })
@@ -580,12 +561,12 @@ impl Book {
         let actual = actual?;
         match own::owner(actual, &self.settings) {
             // Our own service under another id: the node was renamed.
-            Owner::Ours(None) => own::agent_of(actual).map(|_| Op::Deregister(actual.id.clone())),
+            Owner::Ours(None) if self.spoken => own::agent_of(actual).map(|_| Op::Deregister(actual.id.clone())),
             Owner::Ours(Some(container)) => self.unwanted(actual.clone(), container),
             Owner::Namesake { engine, container: Some(container) } if self.is_past(&engine) => {
                 self.unwanted(actual.clone(), container)
             }
-            Owner::Namesake { .. } | Owner::Unmarked | Owner::Foreign => None,
+            Owner::Ours(None) | Owner::Namesake { .. } | Owner::Unmarked | Owner::Foreign => None,
         }
     }
 
@@ -602,6 +583,7 @@ impl Book {
     /// not exist, does not run, or means something else now.
     fn unwanted(&mut self, actual: ActualService, container: ContainerId) -> Option<Op> {
         match self.containers.held.get(&container) {
+            Some(Held { waits: true, .. }) => None,
             Some(Held { hold: Some((status, output)), .. }) => {
                 diff::report(&Service::docker_check_id(&actual.id), *status, output, &actual)
             }
@@ -627,9 +609,10 @@ impl Book {
         })
     }
 
-    /// What is registered for this container and not wanted any more: its time may have come.
-    fn retire(&mut self, container: &ContainerId) {
-        for at in self.registered.get(container).into_iter().flatten() {
+    /// What is registered for the container of this definition and not wanted any more: its time may have come.
+    fn retire(&mut self, wanted: Option<&Arc<Service>>) {
+        let Some(container) = wanted.and_then(|service| container_of(service)) else { return };
+        for at in self.registered.get(&container).into_iter().flatten() {
             if !self.wanted.contains_key(at) {
                 self.items.touch(at, None);
             }
@@ -656,20 +639,6 @@ impl Book {
 
     fn is_past(&self, engine: &str) -> bool {
         self.past.contains(engine)
-    }
-
-    /// The agent tells ids that differ only in case apart. Of two such ours counts: otherwise somebody else's would hide it,
-    /// and it would never go.
-    fn by_key<'a>(&self, snapshot: &'a Snapshot) -> HashMap<String, &'a ActualService> {
-        let ours = |service: &ActualService| matches!(own::owner(service, &self.settings), Owner::Ours(_));
-        let mut by_key: HashMap<String, &ActualService> = HashMap::with_capacity(snapshot.services.len());
-        for service in snapshot.services.values() {
-            let shown = by_key.entry(key(&service.id)).or_insert(service);
-            if !ours(shown) {
-                *shown = service;
-            }
-        }
-        by_key
     }
 
     /// Notes which engines appear in marks without an agent of theirs being registered. Returns the keys of those that were
@@ -729,12 +698,16 @@ impl Book {
     fn set_wanted(&mut self, at: &str, service: Option<Arc<Service>>) {
         let now = service.is_some();
         let before = match service {
-            Some(service) => self.wanted.insert(at.to_owned(), service).is_some(),
-            None => self.wanted.remove(at).is_some(),
+            Some(service) => self.wanted.insert(at.to_owned(), service),
+            None => self.wanted.remove(at),
         };
         if self.actual.contains_key(at) {
-            self.published = self.published + usize::from(now) - usize::from(before);
+            self.published = self.published + usize::from(now) - usize::from(before.is_some());
         }
+        if !now {
+            self.beats.remove(at);
+        }
+        self.retire(before.as_ref());
     }
 
     fn set_actual(&mut self, at: &str, service: Option<ActualService>) {
@@ -760,6 +733,7 @@ impl Book {
                 self.registered.entry(now).or_default().insert(at.to_owned());
             }
         }
+        self.retire(self.wanted.get(at).cloned().as_ref());
     }
 
     fn unindex(&mut self, container: &ContainerId, at: &str) {
@@ -771,11 +745,6 @@ impl Book {
             }
         }
     }
-}
-
-/// Ids are case-insensitive in Consul's catalog.
-fn key(id: &str) -> String {
-    id.to_lowercase()
 }
 
 fn container_of(service: &Service) -> Option<ContainerId> {

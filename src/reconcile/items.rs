@@ -16,6 +16,12 @@ const DENIED_AGAIN: Duration = Duration::from_secs(30);
 /// What Consul will never accept is only sent again in case Consul itself was changed (script checks enabled, upgraded).
 const REJECTED_AGAIN: Duration = Duration::from_secs(300);
 
+/// Repairs in a row that are made at once: an operator who tries something out.
+const CONTEST: u32 = 5;
+
+/// What nobody changed for so long is at peace.
+const PEACE: Duration = Duration::from_secs(600);
+
 #[derive(Debug)]
 struct Item {
     queued: bool,
@@ -26,6 +32,11 @@ struct Item {
     timer: Option<Instant>,
     backoff: Backoff,
     vanished: Backoff,
+    /// Somebody keeps changing it: repairs, and when the last one was.
+    contest: Backoff,
+    contested_at: Option<Instant>,
+    /// What it should be changed while a write was under way.
+    renewed: bool,
     registered: bool,
     failure: Option<String>,
     heard: Option<Instant>,
@@ -42,6 +53,9 @@ impl Default for Item {
             // 1 s: what somebody deregistered right after we registered it comes back within the promised 5 s. 5 min: what
             // never shows up is hidden from us by an ACL, and each attempt costs a Raft write.
             vanished: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
+            contest: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
+            contested_at: None,
+            renewed: false,
             registered: false,
             failure: None,
             heard: None,
@@ -85,6 +99,7 @@ impl Items {
         let item = self.by_key.entry(key.to_owned()).or_default();
         item.not_before = None;
         item.backoff.reset();
+        item.renewed = item.running;
         if let Some(at) = item.timer.take() {
             self.timers.remove(&(at, key.to_owned()));
         }
@@ -149,6 +164,7 @@ impl Items {
         item.backoff.reset();
         item.failure = None;
         item.registered = registered;
+        item.renewed = false;
         let heard = item.heard.take();
         self.failing.remove(key);
         // One write may lead to another (a registration, then its health).
@@ -159,6 +175,11 @@ impl Items {
     /// A write failed. Returns whether it is worth telling: a new reason, or the first of ten times the same.
     pub fn failed(&mut self, key: &str, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
         let Some(item) = self.ended(key) else { return false };
+        if std::mem::take(&mut item.renewed) {
+            // It failed as what it should not be any more.
+            self.touch(key, None);
+            return false;
+        }
         let wait = item.backoff.next(chance);
         let wait = match class {
             Class::Transient | Class::Gone => wait,
@@ -210,6 +231,23 @@ impl Items {
         self.by_key.get(key).is_some_and(|item| item.running)
     }
 
+    /// Somebody changed what we registered. The first time it is put right at once; whoever keeps changing it (an agent of
+    /// another version, with other settings, or registrator) would be fought with a Raft write each time.
+    pub fn contested(&mut self, key: &str, now: Instant, chance: f64) {
+        let item = self.by_key.entry(key.to_owned()).or_default();
+        if item.contested_at.replace(now).is_none_or(|last| last + PEACE <= now) {
+            item.contest.reset();
+        }
+        let wait = item.contest.next(chance);
+        if item.contest.attempts() > CONTEST {
+            item.not_before = Some(now + wait);
+            item.failure =
+                Some("somebody else keeps changing this registration: does another agent run here?".to_owned());
+            self.failing.insert(key.to_owned());
+        }
+        self.touch(key, None);
+    }
+
     /// Whether it is about to be looked at, written, or tried again.
     #[must_use]
     pub fn is_waiting(&self, key: &str) -> bool {
@@ -249,13 +287,13 @@ impl Items {
 
     /// How many registrations something is known about.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_key.len()
     }
 
     /// Compares every number and index with the same worked out anew.
     #[cfg(test)]
-    pub fn recount(&self) {
+    pub(super) fn recount(&self) {
         let pending: BTreeSet<&String> = (self.queue.iter())
             .chain(self.timers.iter().map(|(_, key)| key))
             .chain(self.by_key.iter().filter(|(_, item)| item.running).map(|(key, _)| key))
@@ -311,6 +349,40 @@ mod tests {
             items.renew("a", None);
             assert_eq!(items.next(now).as_deref(), Some("a"));
         }
+    }
+
+    #[test]
+    fn a_failure_says_nothing_about_a_definition_that_came_meanwhile() {
+        let (mut items, now) = (Items::default(), Instant::now());
+        items.touch("a", None);
+        items.next(now).unwrap();
+        items.start("a");
+        items.renew("a", None);
+        items.failed("a", Class::Rejected, "no", now, 0.5);
+        assert_eq!(items.next(now).as_deref(), Some("a"), "at once");
+        items.start("a");
+        items.failed("a", Class::Rejected, "no", now, 0.5);
+        assert_eq!(items.next(now), None, "but this failure is its own");
+    }
+
+    #[test]
+    fn whoever_keeps_changing_ours_is_not_fought_at_every_look() {
+        let (mut items, mut now) = (Items::default(), Instant::now());
+        let mut writes = 0;
+        for _ in 0..1200 {
+            now += Duration::from_secs(3);
+            if !items.is_waiting("a") {
+                items.contested("a", now, 0.5);
+            }
+            while items.next(now).is_some() {
+                items.start("a");
+                items.succeeded("a", true);
+                items.next(now).unwrap();
+                items.settled("a", true);
+                writes += 1;
+            }
+        }
+        assert!((4..40).contains(&writes), "{writes} writes in an hour");
     }
 
     #[test]

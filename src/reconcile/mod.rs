@@ -5,14 +5,18 @@
 //! * [`diff`]: one wanted registration against the actual one → the next write.
 //! * [`claims`]: who may use which id.
 //! * [`items`]: one entry per registration: queued, being written, waiting after a failure.
+//! * [`containers`]: the containers that were told about, and which depend on which.
+//! * [`shown`]: a snapshot of Consul by key.
 //! * [`book`]: the whole state; pure.
 //! * [`worker`]: the task around the book.
 
 pub mod book;
 pub mod claims;
+mod containers;
 pub mod diff;
 pub mod items;
 pub mod own;
+mod shown;
 pub mod worker;
 
 pub use book::Book;

@@ -32,7 +32,7 @@ pub fn owner(service: &ActualService, settings: &Settings) -> Owner {
         Some(_) => return Owner::Foreign,
         None => return Owner::Unmarked,
     }
-    let container = meta(Service::META_CONTAINER).filter(|id| !id.is_empty()).map(ContainerId::new);
+    let container = container(service);
     match meta(Service::META_ENGINE) {
         // The engine's id is unique, the node's name is a setting that may have changed since.
         Some(engine) if engine == settings.engine => Owner::Ours(container),
@@ -41,6 +41,12 @@ pub fn owner(service: &ActualService, settings: &Settings) -> Owner {
         }
         _ => Owner::Foreign,
     }
+}
+
+/// The container that a registration is marked with.
+#[must_use]
+pub fn container(service: &ActualService) -> Option<ContainerId> {
+    service.meta.get(Service::META_CONTAINER).filter(|id| !id.is_empty()).map(ContainerId::new)
 }
 
 /// Whether registrator (or whoever registered it without a mark) meant the same instance as we do: the same id is the

@@ -182,10 +182,7 @@ impl<R: Registry> Worker<R> {
     fn heard(&mut self, observed: Observed) {
         match observed {
             Observed::Change(change) => {
-                let id = change.id.clone();
-                if let Some(told) = self.book.change(change) {
-                    tell(&id, &told);
-                }
+                self.book.change(change).iter().for_each(tell);
             }
             Observed::Complete => {
                 self.complete = true;
@@ -446,8 +443,8 @@ impl<R: Registry> Worker<R> {
     }
 }
 
-fn tell(id: &ContainerId, told: &Told) {
-    let name = &told.name;
+fn tell(told: &Told) {
+    let (id, name) = (&told.id, &told.name);
     if let Some(reason) = &told.nothing {
         tracing::info!(event = "not_registered", container = %id, name = %name, reason = %reason, "nothing to register for {name}: {reason}");
     }

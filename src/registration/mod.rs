@@ -74,6 +74,13 @@ pub enum Verdict {
     Services(Vec<Planned>),
     /// Nothing, and why: `not running (exited, code 0)`, `no published ports`.
     Nothing(String),
+    /// It cannot be judged before this peer has been looked at: everything stays as it is until then.
+    Wait {
+        /// Its id or name.
+        peer: String,
+        /// Why it is needed.
+        reason: String,
+    },
     /// Whatever is registered for it now stays, with this status of its `docker` check: it has no ports at the moment, but
     /// it is expected back (restarting), or its failure is to stay visible.
     Hold {
@@ -108,6 +115,9 @@ pub struct Note {
 pub trait Peers {
     /// The container, if the observation knows it.
     fn find(&self, id_or_name: &str) -> Option<Arc<Sight>>;
+
+    /// Whether Docker has said that there is no such container (any more). What is neither found nor gone is unknown.
+    fn is_gone(&self, id_or_name: &str) -> bool;
 }
 
 /// The peers, by id or name, that [`register`] asks for when it judges this container: when one of them changes, this one

@@ -41,6 +41,8 @@ impl Deref for Owner<'_> {
 /// Why there is no network stack to speak of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoStack {
+    /// Nothing is known about the container with this id or name: it may be that it has only not been looked at yet.
+    Unknown(String, String),
     /// Nothing can be registered before something else happens.
     Waits(String),
     /// It was there and is expected back: what is registered stays, critical.
@@ -53,8 +55,13 @@ pub(super) fn owner<'a>(container: &'a Container, peers: &dyn Peers) -> Result<O
     let mut visited = BTreeSet::from([container.id.clone()]);
     while let NetworkMode::Container(reference) = &owner.network_mode {
         let Some(next) = peers.find(reference) else {
-            let shown = super::values::head(reference, 64);
-            return Err(NoStack::Waits(format!("waits for container {}, whose network it shares", quoted(shown))));
+            let shown = quoted(super::values::head(reference, 64));
+            return Err(if peers.is_gone(reference) {
+                NoStack::Waits(format!("container {shown}, whose network it shares, does not exist any more"))
+            } else {
+                let why = format!("waits for container {shown}, whose network it shares");
+                NoStack::Unknown(reference.clone(), why)
+            });
         };
         if !visited.insert(next.container.id.clone()) {
             return Err(NoStack::Waits("shares its network with itself, through a circle of containers".to_owned()));
@@ -235,6 +242,6 @@ mod tests {
         ]);
         assert_eq!(owner(&shares("a", "b"), &peers).unwrap().name, "c");
         assert!(matches!(owner(&shares("x", "y"), &peers), Err(NoStack::Waits(text)) if text.contains("circle")));
-        assert!(matches!(owner(&shares("q", "gone"), &peers), Err(NoStack::Waits(text)) if text.contains("gone")));
+        assert!(matches!(owner(&shares("q", "gone"), &peers), Err(NoStack::Unknown(peer, _)) if peer == "gone"));
     }
 }

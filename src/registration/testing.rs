@@ -135,6 +135,10 @@ pub(super) fn peers(known: impl IntoIterator<Item = Sight>) -> Known {
 }
 
 impl Peers for Known {
+    fn is_gone(&self, _: &str) -> bool {
+        false
+    }
+
     fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
         let is_it =
             |sight: &&Arc<Sight>| sight.container.name == id_or_name || sight.container.id.as_str() == id_or_name;

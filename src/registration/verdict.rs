@@ -40,6 +40,7 @@ pub(super) fn judge(sight: &Sight, peers: &dyn Peers, settings: &Settings, notes
     }
     let owner = match owner(container, peers) {
         Ok(owner) => owner,
+        Err(NoStack::Unknown(peer, reason)) => return Verdict::Wait { peer, reason },
         Err(NoStack::Waits(why)) => return Verdict::Nothing(why),
         Err(NoStack::Down(why)) => return hold(why),
     };

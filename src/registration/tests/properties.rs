@@ -169,7 +169,9 @@ fn check(registration: &Registration, settings: &Settings) {
     }
     let planned = match &registration.verdict {
         Verdict::Services(planned) => planned,
-        Verdict::Nothing(why) => return assert!(!why.is_empty() && !has_control_characters(why), "{why:?}"),
+        Verdict::Nothing(why) | Verdict::Wait { reason: why, .. } => {
+            return assert!(!why.is_empty() && !has_control_characters(why), "{why:?}");
+        }
         Verdict::Hold { output, .. } => {
             return assert!(
                 !output.is_empty() && output.len() <= docker_check::LONGEST && !has_control_characters(output)

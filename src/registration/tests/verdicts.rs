@@ -192,7 +192,7 @@ fn the_hash_follows_the_definition_and_not_the_health() {
 #[test]
 fn a_missing_owner_of_the_network_is_waited_for_whatever_the_mode() {
     let member = container("web").mode(NetworkMode::Container("gone".into())).label("remora.portless", "true");
-    assert!(matches!(alone(member, &settings()).verdict, Verdict::Nothing(why) if why.contains("gone")));
+    assert!(matches!(alone(member, &settings()).verdict, Verdict::Wait { peer, .. } if peer == "gone"));
 }
 
 #[test]

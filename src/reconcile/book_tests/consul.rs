@@ -1,0 +1,261 @@
+//! What happens to Consul: other people's hands, races of reads and writes, refusals, beats; and rest.
+
+use super::*;
+
+type Edit = fn(&mut ActualService);
+
+#[test]
+fn edits_from_outside_are_repaired_and_counted_once() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    let edits: [(Drift, Edit); 4] = [
+        (Drift::Changed, |service| service.port = 1),
+        (Drift::MissingCheck, |service| service.checks.clear()),
+        (Drift::ChangedCheck, |service| {
+            service.checks.values_mut().for_each(|check| check.status = Status::Critical);
+        }),
+        (Drift::ForeignCheck, |service| {
+            let check = ActualCheck { status: Status::Critical, output: String::new() };
+            service.checks.insert("n1:web:80:more".to_owned(), check);
+        }),
+    ];
+    let right = story.consul.services["n1:web:80"].clone();
+    for (kind, edit) in edits {
+        story.edit("n1:web:80", edit);
+        assert_eq!(story.read(), [("n1:web:80".to_owned(), kind)]);
+        assert_eq!(story.read(), [], "{kind:?}: counted once");
+        assert_eq!(story.write().len(), 1, "{kind:?}");
+        assert!(story.settle().is_empty());
+        let now = &story.consul.services["n1:web:80"];
+        assert_eq!(now.checks.keys().collect::<Vec<_>>(), right.checks.keys().collect::<Vec<_>>());
+        assert_eq!(now.port, right.port);
+    }
+}
+
+#[test]
+fn the_probes_of_a_users_own_check_are_no_drift() {
+    let mut story = Story::new();
+    story.here(labelled(running("a", "web"), "SERVICE_CHECK_HTTP", "/health")).settle();
+    let probes: Vec<String> =
+        story.consul.services["n1:web:80"].checks.keys().filter(|id| !id.ends_with(":docker")).cloned().collect();
+    assert_eq!(probes.len(), 1);
+    for status in [Status::Critical, Status::Passing] {
+        story.edit("n1:web:80", |service| {
+            service.checks.insert(probes[0].clone(), ActualCheck { status, output: "HTTP GET".to_owned() });
+        });
+        assert_eq!(story.read(), []);
+        assert!(story.settle().is_empty());
+    }
+}
+
+#[test]
+fn case_38_lost_registrations_come_back_in_one_write_each() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).here(running("b", "db")).settle();
+    story.consul.services.clear();
+    let drift = story.read();
+    assert_eq!(drift.len(), 3);
+    assert!(drift.iter().all(|(_, kind)| *kind == Drift::Missing));
+    let mut writes = story.write();
+    writes.sort();
+    assert_eq!(writes, ["register n1:db:80".to_owned(), format!("register {OWN}"), "register n1:web:80".to_owned()]);
+    assert!(story.settle().is_empty());
+}
+
+#[test]
+fn what_somebody_removes_again_and_again_comes_back_every_time_it_was_seen() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    for _ in 0..20 {
+        story.consul.services.remove("n1:web:80");
+        assert_eq!(story.settle(), ["register n1:web:80"]);
+    }
+}
+
+#[test]
+fn what_consul_never_shows_is_told_and_not_written_again_and_again() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    let mut writes = 0;
+    for _ in 0..1200 {
+        story.consul.services.remove("n1:web:80");
+        story.after(3).read();
+        writes += story.write().len();
+    }
+    assert!(writes < 30, "{writes} writes in an hour");
+    assert!(story.book.failures(9).iter().any(|failure| failure.reason.contains("service:read")));
+    // The right is given: what is registered is seen, and all is well.
+    story.after(600).write();
+    story.settle();
+    assert_eq!(story.book.failing(), 0);
+}
+
+#[test]
+fn an_operators_maintenance_stays() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    let critical = ActualCheck { status: Status::Critical, output: "maintenance".to_owned() };
+    story.edit("n1:web:80", |service| {
+        service.checks.insert("_service_maintenance:n1:web:80".to_owned(), critical);
+    });
+    assert_eq!(story.read(), []);
+    assert!(story.settle().is_empty());
+}
+
+#[test]
+fn a_read_that_is_older_than_a_write_does_not_undo_it() {
+    let mut story = Story::new();
+    story.here(running("a", "web"));
+    let old = story.consul.clone();
+    // The read begins, the write overtakes it, the read answers what was before.
+    story.book.reading();
+    assert_eq!(story.write(), ["register n1:web:80"]);
+    assert_eq!(story.book.read(&old, story.now, || 0.5), []);
+    story.recount();
+    assert!(story.book.is_ahead(), "the next read has something to say even if it is the same");
+    assert!(story.write().is_empty());
+    assert!(story.settle().is_empty());
+
+    let old = story.consul.clone();
+    story.gone("a");
+    story.book.reading();
+    assert_eq!(story.write(), ["deregister n1:web:80"]);
+    assert_eq!(story.book.read(&old, story.now, || 0.5), []);
+    assert!(story.write().is_empty());
+    assert!(story.settle().is_empty());
+}
+
+#[test]
+fn a_read_that_ends_while_a_write_is_under_way_says_nothing_about_it() {
+    let mut story = Story::new();
+    story.here(running("a", "web"));
+    let (at, op) = story.book.next(story.now).unwrap();
+    // It has happened, but the answer is still on its way; and somebody else removes it meanwhile.
+    assert_eq!(story.read(), []);
+    apply(&mut story.consul, &op);
+    assert_eq!(story.read(), []);
+    story.book.done(&at, &op);
+    assert!(story.settle().is_empty());
+    assert_eq!(story.ids(), ["n1:web:80"]);
+}
+
+#[test]
+fn an_interrupted_write_that_happened_is_not_written_again_and_one_that_did_not_is() {
+    for happened in [true, false] {
+        let mut story = Story::new();
+        story.here(running("a", "web"));
+        let (at, op) = story.book.next(story.now).unwrap();
+        if happened {
+            apply(&mut story.consul, &op);
+        }
+        story.book.interrupted(&at);
+        story.recount();
+        assert_eq!(story.settle().len(), usize::from(!happened));
+        assert_eq!(story.ids(), ["n1:web:80"]);
+    }
+}
+
+#[test]
+fn what_changes_while_a_write_is_under_way_is_written_after_it() {
+    let mut story = Story::new();
+    story.here(running("a", "web"));
+    let (at, op) = story.book.next(story.now).unwrap();
+    story.gone("a");
+    assert!(story.book.next(story.now).is_none(), "never two writes at once for one id");
+    apply(&mut story.consul, &op);
+    story.book.done(&at, &op);
+    assert_eq!(story.write(), ["deregister n1:web:80"]);
+}
+
+#[test]
+fn one_refused_registration_holds_up_no_other() {
+    let mut story = Story::new();
+    story.here(running("a", "bad")).here(running("b", "good"));
+    let mut written = Vec::new();
+    while let Some((at, op)) = story.book.next(story.now) {
+        if at.contains("bad") {
+            assert!(story.book.failed(&at, Class::Rejected, "no", story.now, 0.5));
+        } else {
+            apply(&mut story.consul, &op);
+            story.book.done(&at, &op);
+            written.push(at);
+        }
+        story.recount();
+    }
+    assert_eq!(written, ["n1:good:80"]);
+    assert_eq!((story.book.pending(), story.book.failing()), (1, 1));
+    // A new definition is tried at once, and what waited for the old one is not pending any more.
+    assert_eq!(story.here(labelled(running("a", "bad"), "SERVICE_TAGS", "x")).settle(), ["register n1:bad:80"]);
+    assert_eq!((story.book.pending(), story.book.failing()), (0, 0));
+}
+
+#[test]
+fn a_beat_is_one_update_per_check_and_leaves_nothing_behind() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    story.book.beat_all();
+    let mut writes = story.write();
+    writes.sort();
+    assert_eq!(writes, ["update n1:remora:engine000001:docker passing", "update n1:web:80:docker passing"]);
+    story.book.beat_own();
+    assert_eq!(story.write(), ["update n1:remora:engine000001:docker passing"]);
+    // A beat for what goes before it could be fed is forgotten.
+    story.book.beat_all();
+    story.consul.services.remove("n1:web:80");
+    story.read();
+    story.gone("a").settle();
+    assert_eq!(story.here(running("a", "web")).settle(), ["register n1:web:80"]);
+    story.book.beat_all();
+    story.consul.services.remove("n1:web:80");
+    story.read();
+    story.gone("a").settle();
+    assert!(story.book.beats.is_empty());
+}
+
+#[test]
+fn what_the_agent_says_of_itself_is_written_when_its_status_changes() {
+    let mut story = Story::new();
+    story.book.say(Status::Passing, "fine".to_owned());
+    assert!(story.settle().is_empty());
+    story.book.say(Status::Critical, "blind".to_owned());
+    assert_eq!(story.settle(), ["update n1:remora:engine000001:docker critical"]);
+    story.book.say(Status::Critical, "blind".to_owned());
+    assert!(story.settle().is_empty());
+}
+
+#[test]
+fn case_39_at_rest_there_is_nothing_to_do() {
+    let mut story = Story::new();
+    for letter in ["a", "b", "c"] {
+        story.here(running(letter, letter));
+    }
+    story.settle();
+    for _ in 0..10 {
+        assert_eq!(story.after(3).read(), []);
+        story.here(running("b", "b"));
+        assert!(story.book.next(story.now).is_none());
+        assert_eq!(story.book.next_due(), None);
+        assert!(!story.book.is_ahead());
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_what_is_gone() {
+    let mut story = Story::new();
+    for round in 0..3 {
+        story.here(labelled(running("a", "web"), "SERVICE_ID", "api")).here(sharing("b", "side", &"a".repeat(64)));
+        story.here(running("c", "other")).settle();
+        story.here(running("c", "renamed"));
+        if round == 1 {
+            // Consul is wiped and Docker's containers go at the same time.
+            story.consul.services.clear();
+        }
+        story.gone("a").gone("b").gone("c").settle();
+        let book = &story.book;
+        assert!(book.containers.held.is_empty() && book.containers.names.is_empty());
+        assert!(book.containers.dependents.is_empty());
+        assert!(book.registered.is_empty() && book.gone.is_empty() && book.asked.is_empty() && book.beats.is_empty());
+        assert_eq!(book.wanted.len(), 1);
+        assert!(book.items.len() <= 1, "{:?}", book.items);
+    }
+}

@@ -1,0 +1,147 @@
+//! One container's life, and containers that depend on one another.
+
+use super::*;
+
+#[test]
+fn a_start_is_one_registration_and_an_end_is_one_deregistration() {
+    let mut story = Story::new();
+    assert_eq!(story.here(running("a", "web")).settle(), ["register n1:web:80"]);
+    assert_eq!(story.book.published(), 1);
+    assert_eq!(story.here(ended(running("a", "web"), State::Exited)).settle(), ["deregister n1:web:80"]);
+    assert!(story.gone("a").settle().is_empty());
+    assert_eq!(story.book.published(), 0);
+}
+
+#[test]
+fn a_change_of_health_is_one_update() {
+    let mut story = Story::new();
+    let with = |status| {
+        let health = Health { status, failing_streak: 1, exit_code: Some(1), output: "refused".to_owned() };
+        Container { health: Some(health), ..running("a", "web") }
+    };
+    story.here(with(HealthStatus::Healthy)).settle();
+    assert_eq!(story.here(with(HealthStatus::Unhealthy)).settle(), ["update n1:web:80:docker critical"]);
+    assert_eq!(story.status("n1:web:80"), (Status::Critical, "unhealthy: exit 1: refused"));
+    assert_eq!(story.here(with(HealthStatus::Healthy)).settle(), ["update n1:web:80:docker passing"]);
+}
+
+#[test]
+fn case_10_draining_deregisters_and_surviving_the_signal_registers_again() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    assert_eq!(story.drains(running("a", "web")).settle(), ["deregister n1:web:80"]);
+    assert_eq!(story.here(running("a", "web")).settle(), ["register n1:web:80"]);
+}
+
+#[test]
+fn a_restarting_container_keeps_its_registration_and_tells_why_it_is_critical() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    let restarting = ended(running("a", "web"), State::Restarting);
+    assert_eq!(story.here(restarting).settle(), ["update n1:web:80:docker critical"]);
+    assert_eq!(story.status("n1:web:80"), (Status::Critical, "restarting after it exited 1"));
+    assert_eq!(story.here(running("a", "web")).settle(), ["update n1:web:80:docker passing"]);
+}
+
+#[test]
+fn case_12_a_renamed_container_is_under_its_new_id_before_the_old_one_goes() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    let writes = story.here(running("a", "shop")).settle();
+    assert_eq!(writes, ["register n1:shop:80", "deregister n1:web:80"]);
+}
+
+#[test]
+fn the_old_id_goes_even_if_consul_never_takes_the_new_one() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    story.here(running("a", "shop"));
+    let (at, op) = story.book.next(story.now).unwrap();
+    assert_eq!((at.as_str(), told(&op).as_str()), ("n1:shop:80", "register n1:shop:80"));
+    assert!(story.book.next(story.now).is_none(), "the old one waits for the new one");
+    story.book.failed(&at, Class::Rejected, "no", story.now, 0.5);
+    assert_eq!(story.write(), ["deregister n1:web:80"], "it says what is not true any more");
+}
+
+#[test]
+fn two_containers_that_swap_their_names_swap_their_registrations() {
+    let mut story = Story::new();
+    story.here(running("a", "blue")).here(running("b", "green")).settle();
+    story.here(running("a", "tmp")).here(running("b", "blue")).here(running("a", "green")).settle();
+    assert_eq!(story.ids(), ["n1:blue:80", "n1:green:80"]);
+    assert_eq!(story.container_at("n1:blue:80"), id("b"));
+    assert_eq!(story.container_at("n1:green:80"), id("a"));
+}
+
+#[test]
+fn a_replacement_takes_the_id_over_without_a_gap() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    assert!(story.here(running("b", "web.new-0123abcd")).settle().is_empty(), "the other one has its place");
+    // The old one ends before the names are swapped.
+    let writes = story.here(ended(running("a", "web"), State::Exited)).settle();
+    assert_eq!(writes, ["register n1:web:80"], "one write: it changes hands");
+    assert_eq!(story.container_at("n1:web:80"), id("b"));
+    story.here(ended(running("a", "web.old-0123abcd"), State::Exited));
+    assert!(story.here(running("b", "web")).settle().is_empty());
+}
+
+#[test]
+fn case_21_a_sharer_follows_the_owner_of_its_network() {
+    let mut story = Story::new();
+    story.here(sharing("b", "side", &"a".repeat(64))).settle();
+    assert!(story.ids().is_empty(), "waits for its owner");
+    assert_eq!(story.book.take_asks(), [id("a")]);
+    story.here(running("a", "web")).settle();
+    assert_eq!(story.ids(), ["n1:side:80", "n1:web:80"]);
+    let port = story.consul.services["n1:side:80"].port;
+    assert_eq!(port, story.consul.services["n1:web:80"].port);
+    // The owner was started again, on another port.
+    let moved = Container { bindings: running("z", "x").bindings, ..running("a", "web") };
+    story.here(moved).settle();
+    assert_ne!(story.consul.services["n1:side:80"].port, port);
+    story.here(ended(running("a", "web"), State::Exited)).settle();
+    assert!(story.ids().is_empty());
+    story.here(running("a", "web")).settle();
+    assert_eq!(story.ids().len(), 2);
+    story.gone("a").settle();
+    assert!(story.ids().is_empty());
+}
+
+#[test]
+fn a_restart_of_the_agent_does_not_touch_a_sharer_whose_owner_has_not_been_looked_at_yet() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).here(sharing("b", "side", &"a".repeat(64))).settle();
+    story.restart();
+    // Docker lists the newest first: the sharer comes before its owner.
+    story.here(sharing("b", "side", &"a".repeat(64)));
+    assert!(story.settle().is_empty());
+    assert_eq!(story.ids(), ["n1:side:80", "n1:web:80"]);
+    assert!(story.here(running("a", "web")).settle().is_empty());
+}
+
+#[test]
+fn a_chain_of_sharers_follows_its_far_end() {
+    let mut story = Story::new();
+    story.here(sharing("c", "far", "near")).here(sharing("b", "near", "web")).here(running("a", "web")).settle();
+    assert_eq!(story.ids(), ["n1:far:80", "n1:near:80", "n1:web:80"]);
+    story.here(ended(running("a", "web"), State::Exited)).settle();
+    assert!(story.ids().is_empty(), "{:?}", story.ids());
+}
+
+#[test]
+fn a_circle_of_sharers_is_nothing_and_ends() {
+    let mut story = Story::new();
+    story.here(sharing("a", "x", "y")).here(sharing("b", "y", "x")).here(sharing("a", "x", "y")).settle();
+    assert!(story.ids().is_empty());
+}
+
+#[test]
+fn a_users_check_is_registered_with_its_definition() {
+    let mut story = Story::new();
+    story.here(labelled(running("a", "web"), "SERVICE_CHECK_TTL", "30s"));
+    let Some((_, Op::Register(service))) = story.book.next(story.now) else { panic!("a registration") };
+    let kinds: Vec<&Check> = service.checks.iter().collect();
+    assert!(matches!(kinds[..], [Check { kind: CheckKind::Ttl { .. }, .. }, Check { .. }]), "{kinds:?}");
+    assert_eq!(service.checks[0].id, "n1:web:80:docker", "the one that is fed comes first");
+}
