@@ -84,7 +84,8 @@ impl Scene {
     /// What Remora has written to Consul since the last call (here or at the proxy's `requests`), the heartbeats of its own
     /// service apart: their number is the second value.
     pub fn writes(&self) -> (Vec<String>, usize) {
-        let (heartbeats, writes): (Vec<_>, Vec<_>) = self.consul_proxy.writes().into_iter().partition(|it| is_heartbeat(it));
+        let (heartbeats, writes): (Vec<_>, Vec<_>) =
+            self.consul_proxy.writes().into_iter().partition(|it| is_heartbeat(it));
         (writes, heartbeats.len())
     }
 
