@@ -13,6 +13,7 @@ use crate::support::docker::{Container, Engine, Spec};
 use crate::support::proxy::Proxy;
 use crate::support::remora::program;
 use crate::support::run_id;
+use crate::support::scene::is_heartbeat;
 use crate::watch::{SERVICE, Watch, until_count};
 
 /// Starts of containers at a time: the engine starts no more containers per second with more.
@@ -162,7 +163,7 @@ async fn writes(count: usize, engine: &Engine, rows: &mut Vec<Row>) {
         let mut written = proxy.writes();
         let all = written.len();
         // Its own service: one registration and the heartbeats of its check.
-        written.retain(|it| !it.starts_with("PUT /v1/agent/check/update/"));
+        written.retain(|it| !is_heartbeat(it));
         let services = to_f64(written.len().saturating_sub(1));
         let note = format!("{all} in all, heartbeat and own service included");
         let row = match rows.last() {
@@ -223,7 +224,7 @@ async fn idle(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
     let moved = catalog.index().await - index;
     let mut written = proxy.writes();
     let all = written.len();
-    written.retain(|it| !it.starts_with("PUT /v1/agent/check/update/"));
+    written.retain(|it| !is_heartbeat(it));
     let situation = format!("idle {} s, {} HEALTHCHECKs every 2 s", scale.idle.as_secs(), scale.checked);
     let heartbeats = format!("and {} heartbeats of its own service", all - written.len());
     rows.push(Row::bound(&format!("{situation}: catalog index moved by"), u64_to_f64(moved), "", 0.0));

@@ -76,11 +76,8 @@ async fn services_that_were_deregistered_by_hand_are_back_within_five_seconds_an
         assert_eq!(after[id], *instance, "was touched");
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let writes = scene.consul_proxy.writes();
-    let (heartbeats, others): (Vec<_>, Vec<_>) =
-        writes.iter().partition(|it| it.starts_with("PUT /v1/agent/check/update/"));
-    assert_eq!(others.len(), 3, "three were removed: {others:?}");
-    assert!(heartbeats.len() <= 1, "{heartbeats:?}");
+    let (writes, _) = scene.writes();
+    assert_eq!(writes.len(), 3, "three were removed: {writes:?}");
 }
 
 #[tokio::test]

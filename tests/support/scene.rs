@@ -81,6 +81,14 @@ impl Scene {
         compare(&self.engine.truth(&self.node).await, &catalog)
     }
 
+    /// What Remora has written to Consul since the last call (here or at the proxy's `requests`), the heartbeats of its own
+    /// service apart: their number is the second value.
+    pub fn writes(&self) -> (Vec<String>, usize) {
+        let (heartbeats, writes): (Vec<_>, Vec<_>) =
+            self.consul_proxy.writes().into_iter().partition(|it| is_heartbeat(it));
+        (writes, heartbeats.len())
+    }
+
     /// Another Remora for the same Docker, Consul and containers; not started.
     pub fn another_remora(&self) -> Remora {
         remora(&self.engine, self.docker_proxy.path(), self.consul_proxy.port(), &self.node)
@@ -145,4 +153,9 @@ impl Plan {
 
 fn remora(engine: &Engine, docker: &Path, consul_port: u16, node: &str) -> Remora {
     Remora::new(docker, &format!("http://127.0.0.1:{consul_port}"), engine.run(), node)
+}
+
+/// Whether this request reports on the check of Remora's own service.
+pub fn is_heartbeat(request: &str) -> bool {
+    request.starts_with("PUT /v1/agent/check/update/") && request.ends_with(":agent")
 }
