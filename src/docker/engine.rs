@@ -116,6 +116,14 @@ struct SwarmDocument {
 struct VersionDocument {
     #[serde(default, rename = "ApiVersion")]
     api_version: String,
+    #[serde(default, rename = "Components")]
+    components: Option<Vec<ComponentDocument>>,
+}
+
+#[derive(Deserialize)]
+struct ComponentDocument {
+    #[serde(default, rename = "Name")]
+    name: String,
 }
 
 fn read<T: for<'de> Deserialize<'de>>(call: &'static str, body: &[u8]) -> Result<T, DockerError> {
@@ -131,8 +139,10 @@ impl Engine for DockerEngine {
         let info: InfoDocument = read("GET /info", &self.door.get("GET /info", "/info", CALL_TIMEOUT).await?)?;
         let version: VersionDocument =
             read("GET /version", &self.door.get("GET /version", "/version", CALL_TIMEOUT).await?)?;
+        // Podman makes up another id at every call; its host's name is the steadiest thing that it has.
+        let podman = version.components.iter().flatten().any(|component| component.name.contains("Podman"));
         Ok(EngineInfo {
-            id: info.id,
+            id: if podman { format!("podman{}", info.name) } else { info.id },
             name: info.name,
             version: info.server_version,
             api_version: version.api_version,

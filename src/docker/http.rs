@@ -115,7 +115,9 @@ impl Door {
             200..=299 => Ok(body),
             404 => match words(&body) {
                 // A proxy or a wrong server has a 404 of its own; only the engine's own words mean "it is gone".
-                Some(message) if message.starts_with("No such container") => Err(DockerError::NotFound(message)),
+                Some(message) if message.to_lowercase().contains("no such container") => {
+                    Err(DockerError::NotFound(message))
+                }
                 message => Err(DockerError::Refused { call, status, message: message.unwrap_or_default() }),
             },
             _ => Err(DockerError::Refused { call, status, message: words(&body).unwrap_or_default() }),

@@ -75,6 +75,8 @@ struct Entry {
     last_heard: Option<Instant>,
     stop: Option<StopRequest>,
     settling_until: Option<Instant>,
+    /// When it was last started, by the engine's clock, and how often its restart policy had done that.
+    last_run: Option<(EventTime, u64)>,
     backoff: Backoff,
     tell_anyway: bool,
     gone: bool,
@@ -91,6 +93,7 @@ impl Default for Entry {
             last_heard: None,
             stop: None,
             settling_until: None,
+            last_run: None,
             // 5 s: a container that cannot be looked at is retried at the pace at which lost registrations are noticed.
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)),
             tell_anyway: false,
@@ -179,6 +182,12 @@ impl Ledger {
         self.queue(&event.container, true);
     }
 
+    /// The engine is away. What the next list shows was told by nobody, and that is no fault of the next stream.
+    pub fn disconnected(&mut self) {
+        self.suspects.clear();
+        self.listed_at = None;
+    }
+
     /// Somebody needs to know about this container, whatever there is to say.
     pub fn ask(&mut self, id: &ContainerId) {
         if self.entries.len() >= ENTRIES && !self.entries.contains_key(id) {
@@ -217,7 +226,7 @@ impl Ledger {
         for id in missing {
             self.queue(&id, false);
         }
-        if before.is_none() {
+        if self.first.is_none() {
             let waiting = listing.containers.iter().filter(|line| line.live).map(|line| line.id.clone()).collect();
             self.first = Some(waiting);
         }
@@ -329,9 +338,15 @@ impl Ledger {
                 entry.stop = None;
             }
         }
-        if let Some(until) = settles_at(entry.told.as_deref(), &container, now) {
-            entry.settling_until = Some(until);
-            self.timers.insert((until, id.clone()));
+        if container.state == State::Running
+            && let Some(started) = EventTime::parse(&container.started_at)
+        {
+            let before = entry.last_run.replace((started, container.restart_count));
+            if before.is_some_and(|before| crashed_early(before, &container)) {
+                let until = now + SETTLE;
+                entry.settling_until = Some(until);
+                self.timers.insert((until, id.clone()));
+            }
         }
         if entry.settling_until.is_some_and(|until| until <= now) || !running {
             entry.settling_until = None;
@@ -412,16 +427,12 @@ fn stops(signal: Option<u8>, at: EventTime, told: Option<&Sight>) -> bool {
     !old && signal.is_none_or(|signal| Signal(signal).ends(stop_signal))
 }
 
-/// When a container that its restart policy has just started again may be trusted; `None` if at once.
-fn settles_at(before: Option<&Sight>, container: &Container, now: Instant) -> Option<Instant> {
-    let before = &before?.container;
-    if container.state != State::Running || container.restart_count <= before.restart_count {
-        return None;
-    }
-    let EventTime(started) = EventTime::parse(&before.started_at)?;
-    let EventTime(finished) = EventTime::parse(&container.finished_at)?;
-    let run = Duration::from_nanos(u64::try_from(finished.saturating_sub(started)).unwrap_or_default());
-    (run < SETTLE).then(|| now + SETTLE)
+/// Whether its restart policy has just started a container again after a run that was too short to be trusted. The count
+/// is compared with that of the last *run*: the engine raises it when the container ends, not when it starts.
+fn crashed_early((started, restarts): (EventTime, u64), container: &Container) -> bool {
+    let Some(finished) = EventTime::parse(&container.finished_at) else { return false };
+    let run = Duration::from_nanos(u64::try_from(finished.0.saturating_sub(started.0)).unwrap_or_default());
+    container.restart_count > restarts && run < SETTLE
 }
 
 #[cfg(test)]

@@ -265,6 +265,10 @@ fn case_16_a_container_that_keeps_crashing_is_not_trusted_until_it_ran_for_ten_s
     history.told();
     let again =
         |name: &str| Ok(Container { restart_count: 1, finished_at: "2026-01-01T00:00:03Z".into(), ..running(name, 4) });
+    // As a real engine does it: the count rises when the container ends.
+    let waiting = |name: &str| Ok(Container { state: State::Restarting, ..again(name)? });
+    history.event("a", EventKind::Die, 3).look(waiting);
+    assert!(!history.told()[0].1.as_ref().unwrap().settling);
     history.event("a", EventKind::Start, 4).look(again);
     assert!(history.told()[0].1.as_ref().unwrap().settling);
     history.after(10).look(again);
@@ -314,6 +318,19 @@ fn a_stream_that_does_not_tell_what_a_list_shows_is_deaf_and_a_late_event_is_not
     let now = history.now;
     assert!(history.ledger.deaf(now));
     assert!(!history.ledger.deaf(now), "told once");
+}
+
+#[test]
+fn what_changed_while_docker_was_away_makes_no_stream_deaf_and_leaves_nothing_due() {
+    let mut history = History::new();
+    history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
+    history.after(30).list(&[("a", 2, true)]).look(|name| Ok(running(name, 1)));
+    history.ledger.disconnected();
+    assert_eq!(history.ledger.next_due(), None, "nothing may keep the loop awake while Docker is away");
+    history.after(30).list(&[("a", 3, true)]).look(|name| Ok(running(name, 1)));
+    history.after(10);
+    let now = history.now;
+    assert!(!history.ledger.deaf(now));
 }
 
 #[test]

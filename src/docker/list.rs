@@ -19,8 +19,6 @@ struct Line<'a> {
     #[serde(default)]
     names: Option<Vec<String>>,
     #[serde(default)]
-    image: Option<Cow<'a, str>>,
-    #[serde(default)]
     state: Option<Cow<'a, str>>,
     #[serde(default)]
     status: Option<Cow<'a, str>>,
@@ -78,8 +76,11 @@ pub fn read(body: &[u8]) -> Result<Listing, DockerError> {
 }
 
 fn summary(mut line: Line<'_>) -> Summary {
-    // The engine gives neither names nor ports in a stable order.
+    // The engine gives neither names nor ports in a stable order. A name with a second slash is a link's, and comes and goes
+    // with the other container. The image is left out: what it was asked for by never changes, but here it is shown as an id
+    // as soon as its tag moves.
     if let Some(names) = &mut line.names {
+        names.retain(|name| name.rfind('/').unwrap_or_default() == 0);
         names.sort_unstable();
     }
     if let Some(ports) = &mut line.ports {
@@ -87,7 +88,6 @@ fn summary(mut line: Line<'_>) -> Summary {
     }
     let mut hash = fnv::FnvHasher::default();
     line.names.hash(&mut hash);
-    line.image.hash(&mut hash);
     line.state.hash(&mut hash);
     line.status.as_deref().map(verdict).hash(&mut hash);
     line.labels.hash(&mut hash);
@@ -142,6 +142,18 @@ mod tests {
         assert_eq!(base, fingerprint(&line("Up 3 hours (healthy)", other)));
         assert_ne!(base, fingerprint(&line("Up 3 hours (unhealthy)", one)));
         assert_ne!(base, fingerprint(&line("Up 3 hours (healthy)", "[]")));
+    }
+
+    #[test]
+    fn a_moved_tag_and_a_link_change_nothing() {
+        let base = line("Up 2 seconds", "[]");
+        let moved = base.replace(r#""Image":"web""#, r#""Image":"sha256:0123""#);
+        let linked = base.replace(r#"["/web"]"#, r#"["/other/alias","/web"]"#);
+        let renamed = base.replace(r#"["/web"]"#, r#"["/shop"]"#);
+        assert!(moved != base && linked != base && renamed != base);
+        assert_eq!(fingerprint(&base), fingerprint(&moved));
+        assert_eq!(fingerprint(&base), fingerprint(&linked));
+        assert_ne!(fingerprint(&base), fingerprint(&renamed));
     }
 
     #[test]

@@ -37,6 +37,9 @@ const LOOKS: usize = 8;
 /// When nothing was heard of the engine for so long, it is asked whether it is still there.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// A stream that is refused is refused at once.
+const STEADY: Duration = Duration::from_millis(250);
+
 /// How often the loop shows that it turns.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -75,14 +78,20 @@ pub struct Observer<E> {
     backoff: Backoff,
     list_backoff: Backoff,
     followed_since: Option<Instant>,
+    /// Counts connections: an answer to a call of an earlier one says nothing about this one.
+    connection: u64,
+    /// Who answered, until the connection has proved itself and this was told.
+    unproved: Option<EngineInfo>,
+    listed: bool,
 }
 
 /// The end of a call to the engine.
 enum Job {
     Info(Result<EngineInfo, DockerError>),
-    List(Result<Listing, DockerError>),
+    /// With the number of the connection that it was for.
+    List(u64, Result<Listing, DockerError>),
     Look(ContainerId, Box<Result<Container, DockerError>>),
-    Ping(Result<(), DockerError>),
+    Ping(u64, Result<(), DockerError>),
 }
 
 enum Link {
@@ -123,6 +132,9 @@ impl<E: Engine> Observer<E> {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             list_backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(10)),
             followed_since: None,
+            connection: 0,
+            unproved: None,
+            listed: false,
         }
     }
 
@@ -134,6 +146,7 @@ impl<E: Engine> Observer<E> {
         let changes = self.changes.clone();
         loop {
             self.tick();
+            self.prove();
             self.ledger.due(Instant::now());
             if let Link::Following(_) = link {
                 self.start_calls();
@@ -189,12 +202,14 @@ impl<E: Engine> Observer<E> {
         if !self.listing && self.list_at <= now {
             self.listing = true;
             let engine = Arc::clone(&self.engine);
-            self.jobs.spawn(async move { Job::List(engine.list().await) });
+            let connection = self.connection;
+            self.jobs.spawn(async move { Job::List(connection, engine.list().await) });
         }
         if !self.pinging && !self.listing && self.last_word + SILENCE <= now {
             self.pinging = true;
             let engine = Arc::clone(&self.engine);
-            self.jobs.spawn(async move { Job::Ping(engine.ping().await) });
+            let connection = self.connection;
+            self.jobs.spawn(async move { Job::Ping(connection, engine.ping().await) });
         }
         while self.looks < LOOKS
             && let Some(id) = self.ledger.next_look()
@@ -225,8 +240,11 @@ impl<E: Engine> Observer<E> {
             // The call under way ends by itself.
             Link::Asking => Instant::now() + SILENCE,
             Link::Following(_) => {
+                let proving = self.unproved.is_some() && self.listed;
+                let proof = self.followed_since.filter(|_| proving).map(|since| since + STEADY);
                 let ping =
                     if self.pinging || self.listing { Instant::now() + SILENCE } else { self.last_word + SILENCE };
+                let ping = proof.map_or(ping, |proof| ping.min(proof));
                 if self.listing { ping } else { ping.min(self.list_at) }
             }
         };
@@ -254,20 +272,23 @@ impl<E: Engine> Observer<E> {
     fn finished(&mut self, job: Job, link: &mut Link) {
         match &job {
             Job::Info(result) => self.metrics.docker_request(DockerCall::Info, Outcome::docker(result)),
-            Job::List(result) => self.metrics.docker_request(DockerCall::List, Outcome::docker(result)),
+            Job::List(_, result) => self.metrics.docker_request(DockerCall::List, Outcome::docker(result)),
             Job::Look(_, result) => self.metrics.docker_request(DockerCall::Inspect, Outcome::docker(result)),
-            Job::Ping(_) => {}
+            Job::Ping(..) => {}
         }
         match job {
             Job::Info(Ok(info)) => {
                 self.word();
-                self.connected(&info);
+                self.followed_since = Some(Instant::now());
+                self.connection += 1;
                 let since = self.ledger.resume().or(info.system_time.map(|now| now.before(OVERLAP)));
                 self.list_at = Instant::now();
+                self.unproved = Some(info);
                 *link = Link::Following(self.engine.events(since));
             }
             Job::Info(Err(error)) => *link = self.lost(&error.to_string()),
-            Job::List(result) => self.listed(result, link),
+            Job::List(connection, _) | Job::Ping(connection, _) if connection != self.connection => {}
+            Job::List(_, result) => self.listed(result, link),
             Job::Look(id, result) => {
                 self.looks -= 1;
                 if result.is_ok() {
@@ -281,7 +302,7 @@ impl<E: Engine> Observer<E> {
                 self.ledger.looked(&id, *result, Instant::now(), fastrand::f64());
                 self.publish_count();
             }
-            Job::Ping(result) => {
+            Job::Ping(_, result) => {
                 self.pinging = false;
                 match result {
                     Ok(()) => self.word(),
@@ -299,6 +320,7 @@ impl<E: Engine> Observer<E> {
                 self.word();
                 self.list_backoff.reset();
                 self.metrics.resync(ResyncOutcome::Ok);
+                self.listed = true;
                 if listing.unreadable > 0 {
                     tracing::warn!(
                         event = "list_entries_unreadable",
@@ -332,9 +354,20 @@ impl<E: Engine> Observer<E> {
         self.last_word = Instant::now();
     }
 
+    /// Tells that the engine is there once it has answered a list and its stream has not failed at once: a proxy may allow
+    /// the one and refuse the other.
+    fn prove(&mut self) {
+        let steady = self.followed_since.is_some_and(|since| since.elapsed() >= STEADY);
+        if self.listed
+            && steady
+            && let Some(info) = self.unproved.take()
+        {
+            self.connected(&info);
+        }
+    }
+
     fn connected(&mut self, info: &EngineInfo) {
         let failures = self.backoff.attempts();
-        self.followed_since = Some(Instant::now());
         tracing::info!(event = "docker_connected", engine = %info.version, api = %info.api_version, failures, "connected to Docker {} on {}", info.version, info.name);
         self.metrics.docker_connected(true);
         self.view.send_modify(|view| {
@@ -350,9 +383,18 @@ impl<E: Engine> Observer<E> {
         if self.followed_since.take().is_some_and(|since| since.elapsed() >= GOOD_STREAM) {
             self.backoff.reset();
         }
+        self.ledger.disconnected();
+        self.unproved = None;
+        (self.listed, self.listing, self.pinging) = (false, false, false);
         let wait = self.backoff.next(fastrand::f64());
         if self.backoff.worth_telling() {
-            tracing::warn!(event = "docker_lost", error = %why, attempt = self.backoff.attempts(), "lost Docker: {why}; everything registered stays as it is");
+            // A mounted socket is a file: when the daemon makes a new one, the container keeps the old one.
+            let hint = if self.backoff.attempts() > 10 {
+                " (is the mounted socket still the daemon's? `remora doctor` looks; mounting its folder instead of the file helps)"
+            } else {
+                ""
+            };
+            tracing::warn!(event = "docker_lost", error = %why, attempt = self.backoff.attempts(), "lost Docker: {why}; everything registered stays as it is{hint}");
         }
         self.metrics.docker_connected(false);
         self.metrics.event_stream_restarted();
