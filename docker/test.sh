@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests against a real Docker Engine and a real Consul, fetching what they need:
 #
-#   docker/test.sh [arguments of `cargo test`]        e.g.  docker/test.sh --test publish -- --nocapture
+#   docker/test.sh [arguments of `cargo test`]        e.g.  docker/test.sh --test e2e -- --nocapture
 #
 # Consul comes from docker/consul.sh (CONSUL_BIN), the containers' image from docker/images.sh (REMORA_TEST_IMAGE). Without
 # cargo on this machine the tests run in a container of RUST_IMAGE (rust:1.95-slim).
