@@ -72,7 +72,7 @@ fn shown(registration: &Registration) -> Value {
             });
             shown.insert("services".to_owned(), services.collect());
         }
-        Verdict::Nothing(why) => {
+        Verdict::Nothing(why) | Verdict::Wait { reason: why, .. } => {
             shown.insert("nothing".to_owned(), json!(why));
         }
         Verdict::Hold { status, output } => {

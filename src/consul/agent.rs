@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{Call, Client};
 use super::error::ConsulError;
-use super::model::{Check, CheckKind, CheckTls, Service, Snapshot, Status};
+use super::model::{ActualService, Check, CheckKind, CheckTls, Service, Snapshot, Status};
 use super::registry::{Registry, bounded_output, is_addressable};
 use super::wire::{self, ServiceBody, UpdateBody, encode, go_duration};
 
@@ -165,6 +165,20 @@ impl Registry for AgentRegistry {
     }
 
     // Without `replace-existing-checks`: it would cancel a maintenance mode that an operator has set.
+    async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {
+        let name = "GET /v1/agent/service/:id";
+        addressable(name, service_id)?;
+        match self.client.call(Call::get(name, &["v1", "agent", "service", service_id])).await {
+            Ok(answer) => wire::service(name, service_id, &answer.body).map(Some),
+            Err(ConsulError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn credentials(&self) -> u64 {
+        self.client.credentials()
+    }
+
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {
         let name = "PUT /v1/agent/service/register";
         addressable(name, &service.id)?;

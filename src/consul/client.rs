@@ -188,6 +188,12 @@ impl Client {
         &self.shared.address
     }
 
+    /// A number that changes when the token file holds another token.
+    #[must_use]
+    pub fn credentials(&self) -> u64 {
+        self.shared.token.generation()
+    }
+
     /// Sends a request and reads the answer. When Consul refuses the token and the token file holds another one by now, the
     /// call is repeated once with that.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer, ConsulError> {

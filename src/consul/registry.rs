@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ConsulError;
-use super::model::{Service, Snapshot, Status};
+use super::model::{ActualService, Service, Snapshot, Status};
 
 /// Bytes kept of a check's output: Consul keeps 4,096 and adds a note about what it cut off the end, but the end of a
 /// probe's output is where the error is. Less than Consul's limit, because it counts differently between versions.
@@ -37,6 +37,16 @@ pub trait Registry: Send + Sync + 'static {
     /// Everything that is registered here now. An error is Unknown, never "nothing". As long as nothing changes, every
     /// call returns the same `Arc`, so that [`Arc::ptr_eq`] tells "as before" without a comparison.
     fn read(&self) -> impl Future<Output = Result<Arc<Snapshot>, ConsulError>> + Send;
+
+    /// What is registered under exactly this id now, without its checks: for the moment before an id is taken.
+    fn find(&self, service_id: &str) -> impl Future<Output = Result<Option<ActualService>, ConsulError>> + Send;
+
+    /// A number that changes when the credentials change. Consul syncs each registration with the token that it was sent
+    /// with; when that one dies, the catalog stays as it was for ever, also for a deregistration. So everything has to be
+    /// sent again with the new one.
+    fn credentials(&self) -> u64 {
+        0
+    }
 
     /// Makes this instance exist with exactly this definition. Checks that are registered already keep their status and
     /// output; checks that are not in the definition are left alone (see [`Registry::remove_check`]): one of them may be

@@ -35,6 +35,8 @@ pub(super) struct TokenFile {
 
 struct State {
     header: HeaderValue,
+    /// How many tokens there have been.
+    generation: u64,
     stamp: Option<Stamp>,
     looked: Instant,
 }
@@ -60,9 +62,17 @@ impl TokenSource {
                     path: path.clone(),
                     reason,
                 })?;
-                let state = Mutex::new(State { header, stamp, looked: Instant::now() });
+                let state = Mutex::new(State { header, generation: 0, stamp, looked: Instant::now() });
                 Ok(Self::File(TokenFile { path: path.clone(), state }))
             }
+        }
+    }
+
+    /// A number that changes with the token.
+    pub(super) fn generation(&self) -> u64 {
+        match self {
+            Self::None | Self::Value(_) => 0,
+            Self::File(file) => file.state.lock().unwrap_or_else(PoisonError::into_inner).generation,
         }
     }
 
@@ -103,6 +113,7 @@ impl TokenFile {
         match read(&self.path) {
             Ok(header) => {
                 if header != state.header {
+                    state.generation += 1;
                     tracing::info!(event = "consul_token_reloaded", path = %self.path.display(), "the token file has changed");
                 }
                 state.header = header;

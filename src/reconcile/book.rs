@@ -269,6 +269,19 @@ impl Book {
         tell
     }
 
+    /// Whether something is registered under this key, as far as is known.
+    #[must_use]
+    pub fn is_taken(&self, at: &str) -> bool {
+        self.actual.contains_key(at)
+    }
+
+    /// A write was not made, because somebody has registered something under this key since the last read.
+    pub fn found(&mut self, at: &str, service: ActualService) {
+        self.set_actual(at, Some(service));
+        self.items.interrupted(at);
+        self.settle(at, None);
+    }
+
     /// The way to Consul broke under a write: it may or may not have happened; the next read tells.
     pub fn interrupted(&mut self, at: &str) {
         self.items.interrupted(at);

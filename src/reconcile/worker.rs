@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -16,7 +17,7 @@ use super::book::{Book, Told};
 use super::diff::{self, Op};
 use crate::backoff::Backoff;
 use crate::config::OnExit;
-use crate::consul::{Class, ConsulError, Registry, Snapshot, Status};
+use crate::consul::{ActualService, Class, ConsulError, Registry, Snapshot, Status};
 use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
 use crate::telemetry::{ConsulCall, ConsulView, DockerView, Failing, Metrics, Outcome, summary};
@@ -35,9 +36,17 @@ const OWN_BEAT: Duration = Duration::from_secs(10);
 /// The TTL of the agent's own check: a dead agent is red after it.
 pub const OWN_TTL: Duration = Duration::from_secs(30);
 
+/// A picture of Consul that is older than this is not believed when it says that an id is free: somebody may have taken it
+/// since. At a cold start the picture is new, and three hundred questions more would be three hundred too many.
+const STILL_FREE: Duration = Duration::from_millis(250);
+
 /// Before it has something to say of itself the agent waits for its first synchronisation, but not longer than this: half
 /// of its check's TTL, so that a restart within the TTL is not seen at all.
 const SILENT_AT_FIRST: Duration = Duration::from_secs(15);
+
+/// A stream that is cut and opened again is nothing that anybody has to act on: Docker has to be away for so long before
+/// the agent's own check says so.
+const BLIND: Duration = Duration::from_secs(10);
 
 /// One blocking query lasts so long: below the minute after which middleboxes cut silent connections.
 const WATCH: Duration = Duration::from_secs(45);
@@ -68,11 +77,16 @@ pub struct Worker<R> {
     reading: bool,
     read_again: bool,
     read_at: Instant,
+    read_ended: Instant,
     watch_at: Instant,
     own_beat_at: Instant,
     beat_at: Option<Instant>,
     complete: bool,
     speak_at: Instant,
+    /// Since when Docker has not been seen.
+    blind_since: Option<Instant>,
+    /// Which credentials everything was registered with.
+    credentials: u64,
     unasked: Vec<ContainerId>,
 }
 
@@ -90,6 +104,7 @@ enum Link {
 
 enum Job {
     Read { result: Result<Arc<Snapshot>, ConsulError>, took: Duration },
+    Taken { key: String, service: ActualService },
     Write { key: String, op: Op, result: Result<(), ConsulError>, took: Duration },
 }
 
@@ -111,6 +126,7 @@ impl<R: Registry> Worker<R> {
     /// A worker on `book`, whose own service is `own_id`.
     pub fn new(registry: Arc<R>, book: Book, own_id: String, health_ttl: Option<Duration>, wiring: Wiring) -> Self {
         let now = Instant::now();
+        let credentials = registry.credentials();
         Self {
             registry,
             book,
@@ -130,11 +146,14 @@ impl<R: Registry> Worker<R> {
             reading: false,
             read_again: false,
             read_at: now,
+            read_ended: now,
             watch_at: now,
             own_beat_at: now + OWN_BEAT,
             beat_at: health_ttl.map(|ttl| now + ttl / 3),
             complete: false,
             speak_at: now + SILENT_AT_FIRST,
+            blind_since: None,
+            credentials,
             unasked: Vec::new(),
         }
     }
@@ -186,6 +205,8 @@ impl<R: Registry> Worker<R> {
             }
             Observed::Complete => {
                 self.complete = true;
+                // What an earlier run fed may be about to expire.
+                self.beat_at = self.beat_at.map(|_| Instant::now());
                 tracing::info!(event = "first_look_complete", "every running container has been looked at");
             }
         }
@@ -217,7 +238,15 @@ impl<R: Registry> Worker<R> {
             && let Some((key, op)) = self.book.next(now)
         {
             let registry = Arc::clone(&self.registry);
+            let look_first = !self.book.is_taken(&key) && self.read_ended + STILL_FREE <= now;
             self.jobs.spawn(async move {
+                if let Op::Register(wanted) = &op
+                    && look_first
+                    // What fails here fails at the write too, and is told there.
+                    && let Ok(Some(service)) = registry.find(&wanted.id).await
+                {
+                    return Job::Taken { key, service };
+                }
                 let result = write(&*registry, &op).await;
                 Job::Write { key, op, result, took: now.elapsed() }
             });
@@ -226,12 +255,13 @@ impl<R: Registry> Worker<R> {
 
     fn wake_at(&self, now: Instant) -> Instant {
         let read = match self.link {
-            Link::Up if self.reading => now + POLL,
+            // The read under way ends by itself, and wakes us.
+            _ if self.reading => now + POLL,
             Link::Up => self.read_at,
-            Link::Down { retry_at } => retry_at.max(now + Duration::from_millis(10)),
+            Link::Down { retry_at } => retry_at,
         };
-        let watch = (self.watches.is_empty() && self.link == Link::Up)
-            .then_some(self.watch_at.max(now + Duration::from_millis(10)));
+        let may_watch = self.watches.is_empty() && self.link == Link::Up && self.book.read_once();
+        let watch = may_watch.then_some(self.watch_at);
         let item = self.book.next_due().filter(|_| self.link == Link::Up && self.book.running() < WRITES);
         [Some(read), watch, item, Some(self.own_beat_at), self.beat_at]
             .into_iter()
@@ -249,7 +279,10 @@ impl<R: Registry> Worker<R> {
             && at <= now
         {
             self.beat_at = Some(now + ttl / 3);
-            self.book.beat_all();
+            // A blind agent must not keep alive what it cannot see: that is what the TTL was set for.
+            if self.docker.borrow().connected {
+                self.book.beat_all();
+            }
         }
     }
 
@@ -264,6 +297,7 @@ impl<R: Registry> Worker<R> {
                     Err(error) => self.lost(&error, now),
                 }
             }
+            Job::Taken { key, service } => self.book.found(&key, service),
             Job::Write { key, op, result, took } => {
                 self.metrics.consul_request(op.call(), Outcome::consul(&result), took);
                 self.written(&key, &op, result, now);
@@ -273,26 +307,39 @@ impl<R: Registry> Worker<R> {
 
     fn watched(&mut self, result: &Result<bool, ConsulError>) {
         self.metrics.consul_request(ConsulCall::Changed, Outcome::consul(result), Duration::ZERO);
-        let wait = match result {
-            Ok(false) => Duration::ZERO,
+        let (wait, look) = match result {
+            Ok(false) => (Duration::ZERO, false),
             // A registration that somebody fights over must not turn this into a hot loop.
-            Ok(true) => Duration::from_millis(200),
+            Ok(true) => (Duration::from_millis(200), true),
+            // Without the right to read our own service there is nothing to wait for; the polls go on.
+            Err(error) if error.class() == Class::Denied => (Duration::from_secs(30), false),
             // The read decides whether Consul is away; the watch only made it look.
-            Err(_) => Duration::from_secs(1),
+            Err(_) => (Duration::from_secs(1), true),
         };
-        self.read_again |= !matches!(result, Ok(false));
+        self.read_again |= look;
         self.watch_at = Instant::now() + wait;
     }
 
     fn read(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
         self.read_at = now + POLL;
-        self.metrics.reconciled(std::time::SystemTime::now());
+        self.read_ended = now;
         self.metrics.consul_reachable(true);
+        let credentials = self.registry.credentials();
+        if std::mem::replace(&mut self.credentials, credentials) != credentials {
+            tracing::info!(
+                event = "credentials_changed",
+                "the token is another one: everything is registered again with it"
+            );
+            self.book.send_again();
+        }
         if let Link::Down { .. } = self.link {
             tracing::info!(event = "consul_connected", failures = self.backoff.attempts(), "Consul is reachable again");
         }
         self.link = Link::Up;
         self.backoff.reset();
+        if self.book.pending() == 0 && self.book.failing() == 0 {
+            self.metrics.reconciled(std::time::SystemTime::now());
+        }
         let same = self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &snapshot));
         if same && !self.book.is_ahead() {
             return;
@@ -392,7 +439,11 @@ impl<R: Registry> Worker<R> {
             }
             changed
         });
-        if synced || self.speak_at <= now {
+        if self.docker.borrow().connected {
+            self.blind_since = None;
+        }
+        let blind = !self.docker.borrow().connected && *self.blind_since.get_or_insert(now) + BLIND > now;
+        if (synced || self.speak_at <= now) && !blind {
             let (status, output) = summary(&self.docker.borrow(), &self.view.borrow());
             self.book.say(status, output);
         }
@@ -419,23 +470,20 @@ impl<R: Registry> Worker<R> {
                 }
             }
             OnExit::Deregister => {
-                let mut removals = JoinSet::new();
-                for id in self.book.ours() {
-                    let registry = Arc::clone(&self.registry);
-                    removals.spawn(async move {
-                        let result = registry.deregister(&id).await;
-                        (id, result)
-                    });
-                }
-                while let Some(removal) = removals.join_next().await {
-                    match removal {
-                        Ok((id, Ok(()))) => {
+                let registry = &self.registry;
+                let removals = self.book.ours().into_iter().map(|id| async move {
+                    let result = registry.deregister(&id).await;
+                    (id, result)
+                });
+                let mut removals = futures_util::stream::iter(removals).buffer_unordered(WRITES);
+                while let Some((id, result)) = removals.next().await {
+                    match result {
+                        Ok(()) => {
                             tracing::info!(event = "deregistered", service = %id, "deregistered {id}: stopping");
                         }
-                        Ok((id, Err(error))) => {
+                        Err(error) => {
                             tracing::warn!(event = "write_failed", op = "deregister", service = %id, error = %error, "cannot deregister {id}: {error}");
                         }
-                        Err(_cancelled) => {}
                     }
                 }
             }

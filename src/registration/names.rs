@@ -7,6 +7,7 @@ use super::metadata::Metadata;
 use super::notes::Notes;
 use super::values::{head, list, one_line, quoted};
 use crate::config::Names;
+use crate::consul::registry::is_addressable;
 use crate::docker::{Container, Port};
 
 /// Longest value of `SERVICE_NAME`, `SERVICE_ID` and an alias, in bytes. Consul takes names of 300 bytes (tried); this leaves
@@ -128,7 +129,8 @@ pub(super) fn names(
             let Some(alias) = usable(entry.key, &alias, notes) else { continue };
             let name = finish(&alias, &suffix_for(entry.is_for_ports()), entry.key, notes);
             if named.iter().all(|other| !other.name.eq_ignore_ascii_case(&name)) {
-                named.push(Named { name, from: entry.to_string(), id_suffix: Some(id_part(&alias)) });
+                let id_suffix = Some(nameable(entry.key, &id_part(&alias), notes));
+                named.push(Named { name, from: entry.to_string(), id_suffix });
             }
         }
     }
@@ -184,6 +186,18 @@ pub(super) fn id_part(text: &str) -> String {
     head(text, LONGEST).chars().map(shown).collect()
 }
 
+/// A part of an id that Consul's API can name in a path: its server tidies paths up, so that `a//b` or `..` could be
+/// registered but never be reached again.
+fn nameable(key: &str, part: &str, notes: &mut Notes) -> String {
+    if is_addressable(part) {
+        return part.to_owned();
+    }
+    let instead = part.replace('/', "-").replace("..", "--");
+    let instead = if instead == "." { "-".to_owned() } else { instead };
+    notes.warn(key, format!("{} cannot be reached in Consul's API: registered as {}", quoted(part), quoted(&instead)));
+    instead
+}
+
 /// The id of a registration without what further bindings and names add, and the key or rule that gave it.
 pub(super) fn base_id(
     node: &str,
@@ -201,7 +215,7 @@ pub(super) fn base_id(
         .and_then(|entry| Some((usable(entry.key, entry.value, notes)?, entry)))
     {
         Some((id, entry)) => {
-            let mut id = id_part(&id);
+            let mut id = nameable(entry.key, &id_part(&id), notes);
             if several_ports && !is_exact(entry.scope) {
                 notes.warn(entry.key, "is one id for several ports: -<port> is added so that each has its own");
                 id = format!("{id}-{number}");

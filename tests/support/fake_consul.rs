@@ -166,6 +166,11 @@ impl Registry for FakeConsul {
         Ok(self.snapshot())
     }
 
+    async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {
+        self.begin(FakeCall::Read).await?;
+        self.registration(service_id)
+    }
+
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {
         self.begin(FakeCall::Register(service.id.clone())).await?;
         valid(service)?;

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::consul::error::ConsulError;
 use crate::consul::model::{ActualCheck, ActualService, Snapshot, Status};
 
 /// Reads an answer. The error tells where it stops making sense, but never shows any part of it.
-pub(in crate::consul) fn decode<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, ConsulError> {
+pub(in crate::consul) fn decode<'body, T: Deserialize<'body>>(
+    call: &'static str,
+    body: &'body [u8],
+) -> Result<T, ConsulError> {
     serde_json::from_slice(body).map_err(|error| {
         let reason = match error.classify() {
             serde_json::error::Category::Data => "it has another form than Consul's",
@@ -28,14 +32,6 @@ where
     T: Deserialize<'de> + Default,
 {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// One entry of a map, readable or not.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Entry<T> {
-    Readable(T),
-    Unreadable(IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -57,6 +53,24 @@ struct ServiceEntry {
     weights: WeightsEntry,
     #[serde(default, deserialize_with = "nullable")]
     enable_tag_override: bool,
+}
+
+impl ServiceEntry {
+    fn named(self, id: String) -> ActualService {
+        let tagged = self.tagged_addresses.into_iter();
+        ActualService {
+            id,
+            name: self.service,
+            address: self.address,
+            port: port(self.port),
+            tags: self.tags,
+            meta: self.meta,
+            tagged_addresses: tagged.map(|(key, tagged)| (key, (tagged.address, port(tagged.port)))).collect(),
+            weights: (port(self.weights.passing), port(self.weights.warning)),
+            enable_tag_override: self.enable_tag_override,
+            checks: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -101,23 +115,7 @@ fn port(number: i64) -> u16 {
 pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8]) -> Result<Snapshot, ConsulError> {
     let mut snapshot = Snapshot::default();
     for (id, entry) in entries::<ServiceEntry>("GET /v1/agent/services", services)? {
-        let service = ActualService {
-            id: id.clone(),
-            name: entry.service,
-            address: entry.address,
-            port: port(entry.port),
-            tags: entry.tags,
-            meta: entry.meta,
-            tagged_addresses: entry
-                .tagged_addresses
-                .into_iter()
-                .map(|(key, tagged)| (key, (tagged.address, port(tagged.port))))
-                .collect(),
-            weights: (port(entry.weights.passing), port(entry.weights.warning)),
-            enable_tag_override: entry.enable_tag_override,
-            checks: BTreeMap::new(),
-        };
-        snapshot.services.insert(id, service);
+        snapshot.services.insert(id.clone(), entry.named(id));
     }
     for (id, entry) in entries::<CheckEntry>("GET /v1/agent/checks", checks)? {
         // Checks of the node have no service; a check whose service went away between the two answers has none any more.
@@ -129,18 +127,24 @@ pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8]) -> Result<Snap
     Ok(snapshot)
 }
 
+/// The answer of `GET /v1/agent/service/:id`; it says nothing about checks.
+pub(in crate::consul) fn service(call: &'static str, id: &str, body: &[u8]) -> Result<ActualService, ConsulError> {
+    decode::<ServiceEntry>(call, body).map(|entry| entry.named(id.to_owned()))
+}
+
 /// A map (or `null`) by id, without the entries that cannot be read. The map's key is the id: the agent's own spelling.
-fn entries<T: DeserializeOwned>(
+fn entries<'body, T: DeserializeOwned + 'body>(
     call: &'static str,
-    body: &[u8],
-) -> Result<impl Iterator<Item = (String, T)>, ConsulError> {
-    let map: Option<BTreeMap<String, Entry<T>>> = decode(call, body)?;
-    Ok(map.unwrap_or_default().into_iter().filter_map(move |(id, entry)| match entry {
-        Entry::Readable(entry) => Some((id, entry)),
-        Entry::Unreadable(_) => {
+    body: &'body [u8],
+) -> Result<impl Iterator<Item = (String, T)> + 'body, ConsulError> {
+    // Raw first: each entry is read, or cannot be read, for itself, and nothing is held twice meanwhile.
+    let map: Option<BTreeMap<String, &RawValue>> = decode(call, body)?;
+    Ok(map.unwrap_or_default().into_iter().filter_map(move |(id, entry)| {
+        let entry = serde_json::from_str(entry.get()).ok();
+        if entry.is_none() {
             tracing::warn!(event = "consul_entry_unreadable", call, id, "an entry of Consul's answer is passed over");
-            None
         }
+        Some((id, entry?))
     }))
 }
 
