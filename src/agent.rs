@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::config::{Config, Filter};
+use crate::config::{Config, Filter, HostAddress};
 use crate::consul::{self, AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, Service, Status};
 use crate::docker::observe::Observer;
 use crate::docker::{DockerEngine, Engine, EngineInfo, Lens, NetworkMode};
@@ -41,6 +41,9 @@ const SHUTDOWN: Duration = Duration::from_secs(9);
 /// An agent that has been away for so long is not coming back: Consul removes its own service then, and with it the claim
 /// to what it registered.
 const OWN_REAP: Duration = Duration::from_secs(72 * 3600);
+
+/// A host that boots has an address after a few seconds; a host without one after this time has none.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often an HTTP port that is taken is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
@@ -97,24 +100,27 @@ pub async fn address(config: &Config, engine: &DockerEngine, info: &EngineInfo, 
         configured: config.publish.address,
         swarm: info.swarm_address,
         consul: consul.and_then(|facts| facts.advertise),
+        consul_is_namesake: consul.is_some_and(|facts| same_host(&facts.node_name, &info.name)),
         route: host::route(),
         contained: contained(engine).await,
     };
     host::choose(&candidates, host::is_local)
 }
 
-/// Whether this process runs in a container with a network of its own.
+/// Whether two names are the same host's: one of them may be without its domain.
+fn same_host(one: &str, other: &str) -> bool {
+    let host = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    !one.is_empty() && host(one) == host(other)
+}
+
+/// Whether this process runs in a container with a network of its own. What cannot be found out counts as yes: an address
+/// that is not known is told, one that is wrong is advertised.
 async fn contained(engine: &DockerEngine) -> bool {
-    // Docker puts this file into every container.
-    if !std::path::Path::new("/.dockerenv").exists() {
-        return false;
-    }
-    let Ok(hostname) = std::fs::read_to_string("/etc/hostname") else { return false };
-    // A container's own name for itself is its short id unless it was given another one; with the host's network it is
-    // the host's name, which is no container's.
-    match engine.inspect(hostname.trim()).await {
-        Ok(container) => container.network_mode != NetworkMode::Host,
-        Err(_) => false,
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    match host::container_id(&mounts) {
+        Some(id) => engine.inspect(id).await.map_or(true, |own| own.network_mode != NetworkMode::Host),
+        // Docker puts this file into every container.
+        None => std::path::Path::new("/.dockerenv").exists(),
     }
 }
 
@@ -176,7 +182,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let (consul_view, consul_seen) = watch::channel(ConsulView::starting(now));
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
     if let Some(at) = config.http {
-        let face = Face::new(Arc::clone(&metrics), docker_seen.clone(), consul_seen);
+        let face = Face::new(Arc::clone(&metrics), docker_seen.clone(), consul_seen).with_hosts(config.node.clone());
         tasks.spawn(serve(at, face, shutdown.clone()));
     }
     let publish = publish(config, engine, client, docker_view, consul_view, docker_seen, metrics, shutdown.clone());
@@ -293,8 +299,9 @@ async fn begin(
     consul_view: &watch::Sender<ConsulView>,
 ) -> (Settings, EngineInfo) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    let give_up_on_address = Instant::now() + ADDRESS_PATIENCE;
     loop {
-        let wants_consul = config.publish.address == crate::config::HostAddress::default();
+        let wants_consul = config.publish.address == HostAddress::default();
         let facts = async { if wants_consul { Some(client.agent_self().await) } else { None } };
         let (info, facts) = tokio::join!(engine.info(), facts);
         let now = Instant::now();
@@ -319,8 +326,19 @@ async fn begin(
             (Ok(info), None) => {
                 let facts = facts.and_then(Result::ok);
                 let choice = address(config, engine, &info, facts.as_ref()).await;
-                for reason in &choice.reasons {
-                    tracing::info!(event = "address", "address to advertise: {reason}");
+                if choice.address == HostAddress::default() && !config.publish.internal {
+                    // At boot the network may come after Docker.
+                    if Instant::now() < give_up_on_address {
+                        sleep(backoff.next(fastrand::f64())).await;
+                        continue;
+                    }
+                    for reason in &choice.reasons {
+                        tracing::warn!(event = "address", "address to advertise: {reason}");
+                    }
+                } else {
+                    for reason in &choice.reasons {
+                        tracing::info!(event = "address", "address to advertise: {reason}");
+                    }
                 }
                 let settings = settings(config, &info, &choice);
                 tracing::info!(event = "started", version = env!("CARGO_PKG_VERSION"), node = %settings.node, engine = %settings.engine, consul = %client.address(), "Remora {} on {}", env!("CARGO_PKG_VERSION"), settings.node);
@@ -330,7 +348,7 @@ async fn begin(
                 let wait = backoff.next(fastrand::f64());
                 if backoff.worth_telling() {
                     for trouble in info.err().map(|error| error.to_string()).into_iter().chain(away) {
-                        tracing::warn!(event = "waiting", error = %trouble, "{trouble}; trying again");
+                        tracing::warn!(event = "waiting", "{trouble}; trying again");
                     }
                 }
                 sleep(wait).await;

@@ -4,7 +4,8 @@
 //!
 //! 1. `REMORA_ADDRESS` (registrator's `-ip`);
 //! 2. the node's address in its swarm;
-//! 3. the address that the Consul agent on this node advertises;
+//! 3. the address that the Consul agent on this node advertises. Whether it is on this node is seen by its address being
+//!    one of this host's; from inside a container's own network, by its node name being the engine's;
 //! 4. the address from which this host would speak to the world (its default route).
 //!
 //! Never loopback, never an address of a container: registrator's most frequent mistake was to advertise what the host's
@@ -23,6 +24,8 @@ pub struct Candidates {
     pub swarm: Option<IpAddr>,
     /// Rule 3.
     pub consul: Option<IpAddr>,
+    /// The Consul agent's node has the engine's name.
+    pub consul_is_namesake: bool,
     /// Rule 4.
     pub route: HostAddress,
     /// This process runs in a container with a network of its own: what it sees of addresses is not the host's.
@@ -59,10 +62,13 @@ pub fn choose(candidates: &Candidates, is_local: impl Fn(IpAddr) -> bool) -> Cho
     }
     if let Some(ip) = candidates.consul {
         let what = "the address that the Consul agent advertises";
-        let stranger = !candidates.contained && !is_local(ip);
-        match unusable(ip) {
+        let stranger = if candidates.contained {
+            (!candidates.consul_is_namesake).then_some("its node has another name than this Docker Engine's host")
+        } else {
+            (!is_local(ip)).then_some("it is no address of this host")
+        };
+        match unusable(ip).or(stranger) {
             Some(why) => reasons.push(format!("not {ip}, {what}: {why}")),
-            None if stranger => reasons.push(format!("not {ip}, {what}: it is no address of this host")),
             None => take(&mut address, ip, what, &mut reasons),
         }
     }
@@ -126,6 +132,20 @@ fn source(from: SocketAddr, to: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// The id of the container that this process runs in, from what is mounted into it (`/proc/self/mountinfo`): Docker and
+/// Podman mount `/etc/hosts` and its like from a folder that has the container's id as its name.
+#[must_use]
+pub fn container_id(mountinfo: &str) -> Option<&str> {
+    let is_id = |part: &&str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    mountinfo
+        .lines()
+        .map(|line| line.split(' '))
+        // man 5 proc: id, parent, device, root of the mount within its file system, mount point, …
+        .filter_map(|mut fields| Some((fields.nth(3)?, fields.next()?)))
+        .filter(|(_, at)| matches!(*at, "/etc/hosts" | "/etc/hostname" | "/etc/resolv.conf"))
+        .find_map(|(root, _)| root.split('/').find(is_id))
+}
+
 /// Whether an address is one of this host's own: only then can a socket be bound to it.
 #[must_use]
 pub fn is_local(ip: IpAddr) -> bool {
@@ -154,6 +174,7 @@ mod tests {
             configured: v4(OTHER),
             swarm: Some(HOST),
             consul: Some(HOST),
+            consul_is_namesake: false,
             route: v4(HOST),
             contained: false,
         };
@@ -163,6 +184,17 @@ mod tests {
         assert_eq!(choice.reasons[0], "10.0.0.5: the node's address in its swarm");
         assert_eq!(chosen(&Candidates { swarm: None, ..guessed.clone() }), Some(HOST));
         assert_eq!(chosen(&Candidates { swarm: None, consul: None, ..guessed }), Some(HOST));
+    }
+
+    #[test]
+    fn a_container_finds_its_own_id_among_its_mounts() {
+        let id = "0123456789abcdef".repeat(4);
+        let inside = format!(
+            "1 0 0:30 / / rw - overlay overlay rw\n2 1 254:0 /var/lib/docker/containers/{id}/hostname /etc/hostname rw - ext4 /dev/vda rw\n"
+        );
+        assert_eq!(container_id(&inside), Some(id.as_str()));
+        assert_eq!(container_id("1 0 254:0 / / rw - ext4 /dev/vda rw\n"), None);
+        assert_eq!(container_id(""), None);
     }
 
     #[test]
@@ -178,9 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn from_inside_a_container_the_route_is_not_the_hosts_but_the_agents_address_is_believed() {
+    fn from_inside_a_container_only_an_agent_with_the_hosts_name_is_believed() {
         let candidates = Candidates { route: v4(HOST), contained: true, ..Candidates::default() };
         assert_eq!(chosen(&candidates), None);
-        assert_eq!(chosen(&Candidates { consul: Some(OTHER), ..candidates }), Some(OTHER));
+        let neighbour = Candidates { consul: Some(OTHER), ..candidates };
+        assert_eq!(chosen(&neighbour), None, "a Consul in the next container, or on another host");
+        assert_eq!(chosen(&Candidates { consul_is_namesake: true, ..neighbour }), Some(OTHER));
     }
 }
