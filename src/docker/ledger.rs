@@ -66,6 +66,16 @@ struct StopRequest {
     until: Instant,
 }
 
+/// A container in which a list showed a change.
+#[derive(Debug)]
+struct Suspect {
+    id: ContainerId,
+    /// The list before that one was asked for then: the change is younger.
+    changed_since: Instant,
+    /// The list that shows it arrived then.
+    shown: Instant,
+}
+
 #[derive(Debug)]
 struct Entry {
     told: Option<Arc<Sight>>,
@@ -107,7 +117,9 @@ pub struct Ledger {
     looks: VecDeque<ContainerId>,
     outbox: VecDeque<ContainerId>,
     timers: BTreeSet<(Instant, ContainerId)>,
-    suspects: Vec<(ContainerId, Instant)>,
+    suspects: Vec<Suspect>,
+    /// When the last list over the present event stream was asked for; `None` before the first one.
+    baseline: Option<Instant>,
     /// Containers of the first list that have not been looked at yet; `None` before the first list.
     first: Option<HashSet<ContainerId>>,
     last_event: Option<EventTime>,
@@ -182,13 +194,28 @@ impl Ledger {
         if self.entries.len() >= ENTRIES && !self.entries.contains_key(id) {
             return;
         }
-        self.entries.entry(id.clone()).or_default().tell_anyway = true;
+        let entry = self.entries.entry(id.clone()).or_default();
+        if entry.gone {
+            // Kept only because a look is still under way.
+            if !std::mem::replace(&mut entry.outgoing, true) {
+                self.outbox.push_back(id.clone());
+            }
+            return;
+        }
+        entry.tell_anyway = true;
         self.queue(id, false);
     }
 
-    /// A full list arrived.
-    pub fn listed(&mut self, listing: &Listing, now: Instant) {
-        let first_time = self.first.is_none();
+    /// The event stream ended: what happens from now on may never be told by an event, and is no reason to distrust the next
+    /// one.
+    pub fn interrupted(&mut self) {
+        self.suspects.clear();
+        self.baseline = None;
+    }
+
+    /// A full list arrived that was asked for at `asked`.
+    pub fn listed(&mut self, listing: &Listing, asked: Instant, now: Instant) {
+        let baseline = self.baseline.replace(asked);
         let mut present = HashSet::with_capacity(listing.containers.len());
         for line in &listing.containers {
             present.insert(line.id.clone());
@@ -203,8 +230,8 @@ impl Ledger {
             // A container that never had a process here has nothing to tell; whoever has a registration of it will ask.
             let concerns = line.live || entry.told.is_some();
             if changed && concerns {
-                if !first_time && quiet {
-                    self.suspects.push((line.id.clone(), now));
+                if let Some(changed_since) = baseline.filter(|_| quiet) {
+                    self.suspects.push(Suspect { id: line.id.clone(), changed_since, shown: now });
                 }
                 self.queue(&line.id, false);
             }
@@ -214,9 +241,11 @@ impl Ledger {
         for id in missing {
             self.queue(&id, false);
         }
-        if first_time {
-            let waiting = listing.containers.iter().filter(|line| line.live).map(|line| line.id.clone()).collect();
-            self.first = Some(waiting);
+        if self.first.is_none() {
+            // Without those that have gone meanwhile: nobody will look at them.
+            let waits = |id: &&ContainerId| self.entries.get(*id).is_some_and(|entry| !entry.gone);
+            let live = listing.containers.iter().filter(|line| line.live).map(|line| &line.id);
+            self.first = Some(live.filter(waits).cloned().collect());
         }
     }
 
@@ -224,12 +253,14 @@ impl Ledger {
     pub fn deaf(&mut self, now: Instant) -> bool {
         let entries = &self.entries;
         let mut deaf = false;
-        self.suspects.retain(|(id, since)| {
-            if now < *since + DEAF_AFTER {
+        self.suspects.retain(|suspect| {
+            if now < suspect.shown + DEAF_AFTER {
                 return true;
             }
-            let heard =
-                entries.get(id).is_none_or(|entry| entry.last_heard.is_some_and(|at| at + DEAF_AFTER >= *since));
+            // What is not known any more was told, as gone.
+            let heard = entries
+                .get(&suspect.id)
+                .is_none_or(|entry| entry.last_heard.is_some_and(|heard| heard + DEAF_AFTER >= suspect.changed_since));
             deaf |= !heard;
             false
         });
@@ -277,7 +308,7 @@ impl Ledger {
     /// When [`Ledger::due`] has something to do next.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        let suspect = self.suspects.first().map(|(_, since)| *since + DEAF_AFTER);
+        let suspect = self.suspects.first().map(|suspect| suspect.shown + DEAF_AFTER);
         self.timers.first().map(|(at, _)| *at).into_iter().chain(suspect).min()
     }
 
@@ -412,7 +443,10 @@ fn stops(signal: Option<u8>, at: EventTime, told: Option<&Sight>) -> bool {
 /// When a container that its restart policy has just started again may be trusted; `None` if at once.
 fn settles_at(before: Option<&Sight>, container: &Container, now: Instant) -> Option<Instant> {
     let before = &before?.container;
-    if container.state != State::Running || container.restart_count <= before.restart_count {
+    // The engine counts a restart when the process ends. Who was looked at in between had that number already.
+    let restarted = container.restart_count > before.restart_count
+        || (before.state == State::Restarting && container.restart_count > 0);
+    if container.state != State::Running || !restarted {
         return None;
     }
     let EventTime(started) = EventTime::parse(&before.started_at)?;

@@ -75,14 +75,17 @@ pub struct Observer<E> {
     backoff: Backoff,
     list_backoff: Backoff,
     followed_since: Option<Instant>,
+    /// Counts the connections, so that an answer to a call of an earlier one is known as such: it says nothing about this
+    /// one, and a list that was asked for before it does not stand for the full look that a reconnect owes.
+    connection: u64,
 }
 
 /// The end of a call to the engine.
 enum Job {
     Info(Result<EngineInfo, DockerError>),
-    List(Result<Listing, DockerError>),
+    List { connection: u64, asked: Instant, result: Result<Listing, DockerError> },
     Look(ContainerId, Box<Result<Container, DockerError>>),
-    Ping(Result<(), DockerError>),
+    Ping { connection: u64, result: Result<(), DockerError> },
 }
 
 enum Link {
@@ -123,6 +126,7 @@ impl<E: Engine> Observer<E> {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             list_backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(10)),
             followed_since: None,
+            connection: 0,
         }
     }
 
@@ -182,16 +186,16 @@ impl<E: Engine> Observer<E> {
 
     /// Starts the calls whose turn it is.
     fn start_calls(&mut self) {
-        let now = Instant::now();
+        let (connection, now) = (self.connection, Instant::now());
         if !self.listing && self.list_at <= now {
             self.listing = true;
             let engine = Arc::clone(&self.engine);
-            self.jobs.spawn(async move { Job::List(engine.list().await) });
+            self.jobs.spawn(async move { Job::List { connection, asked: now, result: engine.list().await } });
         }
         if !self.pinging && !self.listing && self.last_word + SILENCE <= now {
             self.pinging = true;
             let engine = Arc::clone(&self.engine);
-            self.jobs.spawn(async move { Job::Ping(engine.ping().await) });
+            self.jobs.spawn(async move { Job::Ping { connection, result: engine.ping().await } });
         }
         while self.looks < LOOKS
             && let Some(id) = self.ledger.next_look()
@@ -251,9 +255,9 @@ impl<E: Engine> Observer<E> {
     fn finished(&mut self, job: Job, link: &mut Link) {
         match &job {
             Job::Info(result) => self.metrics.docker_request(DockerCall::Info, Outcome::docker(result)),
-            Job::List(result) => self.metrics.docker_request(DockerCall::List, Outcome::docker(result)),
+            Job::List { result, .. } => self.metrics.docker_request(DockerCall::List, Outcome::docker(result)),
             Job::Look(_, result) => self.metrics.docker_request(DockerCall::Inspect, Outcome::docker(result)),
-            Job::Ping(_) => {}
+            Job::Ping { .. } => {}
         }
         match job {
             Job::Info(Ok(info)) => {
@@ -264,7 +268,8 @@ impl<E: Engine> Observer<E> {
                 *link = Link::Following(self.engine.events(since));
             }
             Job::Info(Err(error)) => *link = self.lost(&error.to_string()),
-            Job::List(result) => self.listed(result, link),
+            Job::List { connection, .. } | Job::Ping { connection, .. } if connection != self.connection => {}
+            Job::List { asked, result, .. } => self.listed(result, asked, link),
             Job::Look(id, result) => {
                 self.looks -= 1;
                 if result.is_ok() {
@@ -278,7 +283,7 @@ impl<E: Engine> Observer<E> {
                 self.ledger.looked(&id, *result, Instant::now(), fastrand::f64());
                 self.publish_count();
             }
-            Job::Ping(result) => {
+            Job::Ping { result, .. } => {
                 self.pinging = false;
                 match result {
                     Ok(()) => self.word(),
@@ -289,7 +294,7 @@ impl<E: Engine> Observer<E> {
         }
     }
 
-    fn listed(&mut self, result: Result<Listing, DockerError>, link: &mut Link) {
+    fn listed(&mut self, result: Result<Listing, DockerError>, asked: Instant, link: &mut Link) {
         self.listing = false;
         match result {
             Ok(listing) => {
@@ -304,7 +309,7 @@ impl<E: Engine> Observer<E> {
                         listing.unreadable
                     );
                 }
-                self.ledger.listed(&listing, Instant::now());
+                self.ledger.listed(&listing, asked, Instant::now());
                 self.list_at = Instant::now() + self.resync;
                 self.publish_count();
             }
@@ -344,6 +349,10 @@ impl<E: Engine> Observer<E> {
     }
 
     fn lost(&mut self, why: &str) -> Link {
+        self.connection += 1;
+        self.listing = false;
+        self.pinging = false;
+        self.ledger.interrupted();
         if self.followed_since.take().is_some_and(|since| since.elapsed() >= GOOD_STREAM) {
             self.backoff.reset();
         }
