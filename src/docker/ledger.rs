@@ -66,6 +66,16 @@ struct StopRequest {
     until: Instant,
 }
 
+/// A container in which a list showed a change.
+#[derive(Debug)]
+struct Suspect {
+    id: ContainerId,
+    /// The list before that one was asked for then: the change is younger.
+    changed_since: Instant,
+    /// The list that shows it arrived then.
+    shown: Instant,
+}
+
 #[derive(Debug)]
 struct Entry {
     told: Option<Arc<Sight>>,
@@ -110,9 +120,9 @@ pub struct Ledger {
     looks: VecDeque<ContainerId>,
     outbox: VecDeque<ContainerId>,
     timers: BTreeSet<(Instant, ContainerId)>,
-    suspects: Vec<(ContainerId, Instant)>,
-    /// When the last list arrived.
-    listed_at: Option<Instant>,
+    suspects: Vec<Suspect>,
+    /// When the last list over the present event stream was asked for; `None` before the first one.
+    baseline: Option<Instant>,
     /// Containers of the first list that have not been looked at yet; `None` before the first list.
     first: Option<HashSet<ContainerId>>,
     last_event: Option<EventTime>,
@@ -182,24 +192,33 @@ impl Ledger {
         self.queue(&event.container, true);
     }
 
-    /// The engine is away. What the next list shows was told by nobody, and that is no fault of the next stream.
-    pub fn disconnected(&mut self) {
-        self.suspects.clear();
-        self.listed_at = None;
-    }
-
     /// Somebody needs to know about this container, whatever there is to say.
     pub fn ask(&mut self, id: &ContainerId) {
         if self.entries.len() >= ENTRIES && !self.entries.contains_key(id) {
             return;
         }
-        self.entries.entry(id.clone()).or_default().tell_anyway = true;
+        let entry = self.entries.entry(id.clone()).or_default();
+        if entry.gone {
+            // Kept only because a look is still under way.
+            if !std::mem::replace(&mut entry.outgoing, true) {
+                self.outbox.push_back(id.clone());
+            }
+            return;
+        }
+        entry.tell_anyway = true;
         self.queue(id, false);
     }
 
-    /// A full list arrived.
-    pub fn listed(&mut self, listing: &Listing, now: Instant) {
-        let before = self.listed_at.replace(now);
+    /// The event stream ended: what happens from now on may never be told by an event, and is no reason to distrust the next
+    /// one.
+    pub fn interrupted(&mut self) {
+        self.suspects.clear();
+        self.baseline = None;
+    }
+
+    /// A full list arrived that was asked for at `asked`.
+    pub fn listed(&mut self, listing: &Listing, asked: Instant, now: Instant) {
+        let baseline = self.baseline.replace(asked);
         let mut present = HashSet::with_capacity(listing.containers.len());
         for line in &listing.containers {
             present.insert(line.id.clone());
@@ -209,14 +228,13 @@ impl Ledger {
             }
             let entry = self.entries.entry(line.id.clone()).or_default();
             let changed = entry.fingerprint != Some(line.fingerprint);
-            // An event since the list before explains why this line is another one.
-            let told = entry.last_heard.zip(before).is_some_and(|(heard, before)| heard + DEAF_AFTER >= before);
+            let quiet = entry.look == Look::Idle;
             entry.fingerprint = Some(line.fingerprint);
             // A container that never had a process here has nothing to tell; whoever has a registration of it will ask.
             let concerns = line.live || entry.told.is_some();
             if changed && concerns {
-                if before.is_some() && !told {
-                    self.suspects.push((line.id.clone(), now));
+                if let Some(changed_since) = baseline.filter(|_| quiet) {
+                    self.suspects.push(Suspect { id: line.id.clone(), changed_since, shown: now });
                 }
                 self.queue(&line.id, false);
             }
@@ -227,8 +245,10 @@ impl Ledger {
             self.queue(&id, false);
         }
         if self.first.is_none() {
-            let waiting = listing.containers.iter().filter(|line| line.live).map(|line| line.id.clone()).collect();
-            self.first = Some(waiting);
+            // Without those that have gone meanwhile: nobody will look at them.
+            let waits = |id: &&ContainerId| self.entries.get(*id).is_some_and(|entry| !entry.gone);
+            let live = listing.containers.iter().filter(|line| line.live).map(|line| &line.id);
+            self.first = Some(live.filter(waits).cloned().collect());
         }
     }
 
@@ -236,12 +256,14 @@ impl Ledger {
     pub fn deaf(&mut self, now: Instant) -> bool {
         let entries = &self.entries;
         let mut deaf = false;
-        self.suspects.retain(|(id, since)| {
-            if now < *since + DEAF_AFTER {
+        self.suspects.retain(|suspect| {
+            if now < suspect.shown + DEAF_AFTER {
                 return true;
             }
-            let heard =
-                entries.get(id).is_none_or(|entry| entry.last_heard.is_some_and(|at| at + DEAF_AFTER >= *since));
+            // What is not known any more was told, as gone.
+            let heard = entries
+                .get(&suspect.id)
+                .is_none_or(|entry| entry.last_heard.is_some_and(|heard| heard + DEAF_AFTER >= suspect.changed_since));
             deaf |= !heard;
             false
         });
@@ -289,7 +311,7 @@ impl Ledger {
     /// When [`Ledger::due`] has something to do next.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        let suspect = self.suspects.first().map(|(_, since)| *since + DEAF_AFTER);
+        let suspect = self.suspects.first().map(|suspect| suspect.shown + DEAF_AFTER);
         self.timers.first().map(|(at, _)| *at).into_iter().chain(suspect).min()
     }
 

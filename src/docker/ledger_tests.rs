@@ -59,8 +59,12 @@ impl History {
     fn list(&mut self, lines: &[(&str, u64, bool)]) -> &mut Self {
         let containers =
             lines.iter().map(|&(name, fingerprint, live)| Summary { id: id(name), fingerprint, live }).collect();
-        self.ledger.listed(&Listing { containers, unreadable: 0 }, self.now);
+        self.ledger.listed(&Listing { containers, unreadable: 0 }, self.now, self.now);
         self
+    }
+
+    fn deaf(&mut self) -> bool {
+        self.ledger.deaf(self.now)
     }
 
     fn after(&mut self, seconds: u64) -> &mut Self {
@@ -276,6 +280,27 @@ fn case_16_a_container_that_keeps_crashing_is_not_trusted_until_it_ran_for_ten_s
 }
 
 #[test]
+fn case_16_also_when_it_was_seen_restarting_in_between() {
+    let mut history = History::new();
+    history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
+    history.told();
+    // Docker counts a restart when the process ends, not when the next one begins.
+    let counted = |name: &str, second: u32| Container {
+        restart_count: 1,
+        finished_at: "2026-01-01T00:00:03Z".into(),
+        ..running(name, second)
+    };
+    history
+        .event("a", EventKind::Die, 3)
+        .look(|name| Ok(Container { state: State::Restarting, exit_code: 1, ..counted(name, 1) }));
+    assert_eq!(history.told()[0].1.as_ref().unwrap().container.state, State::Restarting);
+    history.event("a", EventKind::Start, 4).look(|name| Ok(counted(name, 4)));
+    assert!(history.told()[0].1.as_ref().unwrap().settling);
+    history.after(10).look(|name| Ok(counted(name, 4)));
+    assert!(!history.told()[0].1.as_ref().unwrap().settling);
+}
+
+#[test]
 fn a_crash_after_a_long_run_is_trusted_at_once() {
     let mut history = History::new();
     history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
@@ -305,32 +330,62 @@ fn a_stream_that_does_not_tell_what_a_list_shows_is_deaf_and_a_late_event_is_not
     let mut history = History::new();
     history.list(&[("a", 1, true), ("b", 1, true)]).look(|name| Ok(running(name, 1)));
     history.after(30).list(&[("a", 2, true), ("b", 1, true)]);
-    let now = history.now;
-    assert!(!history.ledger.deaf(now));
+    assert!(!history.deaf());
     history.after(1).event("a", EventKind::Die, 40).after(3);
-    let now = history.now;
-    assert!(!history.ledger.deaf(now), "the event came a moment later");
-    history.after(3).event("b", EventKind::Other("health_status".into()), 45);
-    history.after(20).list(&[("a", 2, true), ("b", 5, true)]).after(4);
-    let now = history.now;
-    assert!(!history.ledger.deaf(now), "the event came long before the list that shows its effect");
+    assert!(!history.deaf(), "the event came a moment later");
     history.after(30).list(&[("a", 2, true), ("b", 9, true)]).after(4);
-    let now = history.now;
-    assert!(history.ledger.deaf(now));
-    assert!(!history.ledger.deaf(now), "told once");
+    assert!(history.deaf());
+    assert!(!history.deaf(), "told once");
 }
 
 #[test]
-fn what_changed_while_docker_was_away_makes_no_stream_deaf_and_leaves_nothing_due() {
+fn what_a_list_shows_and_an_event_told_before_it_is_nothing_new() {
     let mut history = History::new();
     history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
-    history.after(30).list(&[("a", 2, true)]).look(|name| Ok(running(name, 1)));
-    history.ledger.disconnected();
-    assert_eq!(history.ledger.next_due(), None, "nothing may keep the loop awake while Docker is away");
-    history.after(30).list(&[("a", 3, true)]).look(|name| Ok(running(name, 1)));
-    history.after(10);
+    history.after(10).event("a", EventKind::Die, 11).look(|name| Ok(running(name, 1)));
+    history.after(20).list(&[("a", 2, false)]).after(4).look(|name| Ok(running(name, 1)));
+    assert!(!history.deaf(), "heard between the two lists");
+    history.after(26).list(&[("a", 3, false)]).after(4);
+    assert!(history.deaf(), "heard before the last list, and not since");
+}
+
+#[test]
+fn what_happened_while_there_was_no_stream_does_not_make_the_next_one_deaf() {
+    let mut history = History::new();
+    history.list(&[("a", 1, true), ("b", 1, true)]).look(|name| Ok(running(name, 1)));
+    history.after(30).list(&[("a", 2, true), ("b", 1, true)]);
+    history.ledger.interrupted();
+    assert_eq!(history.ledger.next_due(), None, "nothing to wait for");
+    history.after(10).list(&[("a", 2, true), ("b", 7, true)]).after(4).look(|name| Ok(running(name, 1)));
+    assert!(!history.deaf());
+    history.after(30).list(&[("a", 2, true), ("b", 8, true)]).after(4);
+    assert!(history.deaf(), "but what this one does not tell does");
+}
+
+#[test]
+fn who_asks_about_what_was_called_gone_already_is_told_again() {
+    let mut history = History::new();
+    history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
+    history.event("a", EventKind::Other("update".into()), 2);
+    let looking = history.ledger.next_look().unwrap();
+    history.told();
+    history.event("a", EventKind::Destroy, 3);
+    assert_eq!(history.told(), [("a".to_owned(), None)]);
+    // The look is still under way: the engine is slow.
+    history.ledger.ask(&id("a"));
+    assert_eq!(history.told(), [("a".to_owned(), None)]);
     let now = history.now;
-    assert!(!history.ledger.deaf(now));
+    history.ledger.looked(&looking, Ok(running("a", 1)), now, 0.5);
+    assert!(history.told().is_empty());
+    assert!(history.ledger.is_empty());
+}
+
+#[test]
+fn what_went_while_the_first_list_was_under_way_does_not_hold_up_the_first_look() {
+    let mut history = History::new();
+    history.event("a", EventKind::Destroy, 1).list(&[("a", 1, true), ("b", 1, true)]);
+    history.look(|name| Ok(running(name, 1)));
+    assert!(history.ledger.complete());
 }
 
 #[test]

@@ -78,7 +78,8 @@ pub struct Observer<E> {
     backoff: Backoff,
     list_backoff: Backoff,
     followed_since: Option<Instant>,
-    /// Counts connections: an answer to a call of an earlier one says nothing about this one.
+    /// Counts the connections, so that an answer to a call of an earlier one is known as such: it says nothing about this
+    /// one, and a list that was asked for before it does not stand for the full look that a reconnect owes.
     connection: u64,
     /// Who answered, until the connection has proved itself and this was told.
     unproved: Option<EngineInfo>,
@@ -88,10 +89,9 @@ pub struct Observer<E> {
 /// The end of a call to the engine.
 enum Job {
     Info(Result<EngineInfo, DockerError>),
-    /// With the number of the connection that it was for.
-    List(u64, Result<Listing, DockerError>),
+    List { connection: u64, asked: Instant, result: Result<Listing, DockerError> },
     Look(ContainerId, Box<Result<Container, DockerError>>),
-    Ping(u64, Result<(), DockerError>),
+    Ping { connection: u64, result: Result<(), DockerError> },
 }
 
 enum Link {
@@ -198,18 +198,16 @@ impl<E: Engine> Observer<E> {
 
     /// Starts the calls whose turn it is.
     fn start_calls(&mut self) {
-        let now = Instant::now();
+        let (connection, now) = (self.connection, Instant::now());
         if !self.listing && self.list_at <= now {
             self.listing = true;
             let engine = Arc::clone(&self.engine);
-            let connection = self.connection;
-            self.jobs.spawn(async move { Job::List(connection, engine.list().await) });
+            self.jobs.spawn(async move { Job::List { connection, asked: now, result: engine.list().await } });
         }
         if !self.pinging && !self.listing && self.last_word + SILENCE <= now {
             self.pinging = true;
             let engine = Arc::clone(&self.engine);
-            let connection = self.connection;
-            self.jobs.spawn(async move { Job::Ping(connection, engine.ping().await) });
+            self.jobs.spawn(async move { Job::Ping { connection, result: engine.ping().await } });
         }
         while self.looks < LOOKS
             && let Some(id) = self.ledger.next_look()
@@ -272,23 +270,22 @@ impl<E: Engine> Observer<E> {
     fn finished(&mut self, job: Job, link: &mut Link) {
         match &job {
             Job::Info(result) => self.metrics.docker_request(DockerCall::Info, Outcome::docker(result)),
-            Job::List(_, result) => self.metrics.docker_request(DockerCall::List, Outcome::docker(result)),
+            Job::List { result, .. } => self.metrics.docker_request(DockerCall::List, Outcome::docker(result)),
             Job::Look(_, result) => self.metrics.docker_request(DockerCall::Inspect, Outcome::docker(result)),
-            Job::Ping(..) => {}
+            Job::Ping { .. } => {}
         }
         match job {
             Job::Info(Ok(info)) => {
                 self.word();
                 self.followed_since = Some(Instant::now());
-                self.connection += 1;
                 let since = self.ledger.resume().or(info.system_time.map(|now| now.before(OVERLAP)));
                 self.list_at = Instant::now();
                 self.unproved = Some(info);
                 *link = Link::Following(self.engine.events(since));
             }
             Job::Info(Err(error)) => *link = self.lost(&error.to_string()),
-            Job::List(connection, _) | Job::Ping(connection, _) if connection != self.connection => {}
-            Job::List(_, result) => self.listed(result, link),
+            Job::List { connection, .. } | Job::Ping { connection, .. } if connection != self.connection => {}
+            Job::List { asked, result, .. } => self.listed(result, asked, link),
             Job::Look(id, result) => {
                 self.looks -= 1;
                 if result.is_ok() {
@@ -302,7 +299,7 @@ impl<E: Engine> Observer<E> {
                 self.ledger.looked(&id, *result, Instant::now(), fastrand::f64());
                 self.publish_count();
             }
-            Job::Ping(_, result) => {
+            Job::Ping { result, .. } => {
                 self.pinging = false;
                 match result {
                     Ok(()) => self.word(),
@@ -313,7 +310,7 @@ impl<E: Engine> Observer<E> {
         }
     }
 
-    fn listed(&mut self, result: Result<Listing, DockerError>, link: &mut Link) {
+    fn listed(&mut self, result: Result<Listing, DockerError>, asked: Instant, link: &mut Link) {
         self.listing = false;
         match result {
             Ok(listing) => {
@@ -329,7 +326,7 @@ impl<E: Engine> Observer<E> {
                         listing.unreadable
                     );
                 }
-                self.ledger.listed(&listing, Instant::now());
+                self.ledger.listed(&listing, asked, Instant::now());
                 self.list_at = Instant::now() + self.resync;
                 self.publish_count();
             }
@@ -380,10 +377,13 @@ impl<E: Engine> Observer<E> {
     }
 
     fn lost(&mut self, why: &str) -> Link {
+        self.connection += 1;
+        self.listing = false;
+        self.pinging = false;
+        self.ledger.interrupted();
         if self.followed_since.take().is_some_and(|since| since.elapsed() >= GOOD_STREAM) {
             self.backoff.reset();
         }
-        self.ledger.disconnected();
         self.unproved = None;
         (self.listed, self.listing, self.pinging) = (false, false, false);
         let wait = self.backoff.next(fastrand::f64());
