@@ -50,6 +50,6 @@ ENV MALLOC_TRIM_THRESHOLD_=65536
 USER 65532:65532
 
 # Asks the running agent on loopback. 30 s: every probe costs the engine three events.
-HEALTHCHECK --interval=30s --timeout=5s --retries=3 CMD ["/remora", "healthcheck"]
+HEALTHCHECK --interval=30s --timeout=3s --retries=3 CMD ["/remora", "healthcheck"]
 
 ENTRYPOINT ["/remora"]
