@@ -292,13 +292,27 @@ impl Engine {
         if self.try_call("GET", &format!("/images/{image}/json"), None).await.is_ok() {
             return;
         }
-        assert!(image == IMAGE, "REMORA_TEST_IMAGE={image}: no such image in {}", self.socket.display());
+        if image != IMAGE {
+            self.copy_image(&image).await;
+            return;
+        }
         let archive = root_file_system(&static_busybox());
         let (repository, tag) = IMAGE.split_once(':').unwrap();
         let url = format!("http://docker/images/create?fromSrc=-&repo={repository}&tag={tag}");
         let answer = self.http.post(url).body(archive).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success() && !text.contains("errorDetail"), "the test image cannot be made: {text}");
+    }
+
+    /// An engine that a test has started does not have the image of `REMORA_TEST_IMAGE`: the machine's own engine does.
+    async fn copy_image(&self, image: &str) {
+        let own = default_socket();
+        let answer = http_client(Some(&own)).get(format!("http://docker/images/{image}/get")).send().await.unwrap();
+        assert!(answer.status().is_success(), "REMORA_TEST_IMAGE={image}: no such image in {}", own.display());
+        let archive = answer.bytes().await.unwrap();
+        let answer = self.http.post("http://docker/images/load?quiet=1").body(archive).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success() && !text.contains("errorDetail"), "{image} cannot be loaded: {text}");
     }
 
     /// Removes what test processes left behind that do not run any more.
