@@ -113,15 +113,13 @@ fn same_host(one: &str, other: &str) -> bool {
     !one.is_empty() && host(one) == host(other)
 }
 
-/// Whether this process runs in a container with a network of its own. What cannot be found out counts as yes: an address
-/// that is not known is told, one that is wrong is advertised.
+/// Whether this process runs in a container with a network of its own. A container that cannot be inspected counts as one:
+/// an address that is not known is told, one that is wrong is advertised.
 async fn contained(engine: &DockerEngine) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    match host::container_id(&mounts) {
-        Some(id) => engine.inspect(id).await.map_or(true, |own| own.network_mode != NetworkMode::Host),
-        // Docker puts this file into every container.
-        None => std::path::Path::new("/.dockerenv").exists(),
-    }
+    // `/.dockerenv` says nothing: a machine whose disk was made from an image has it too.
+    let Some(id) = host::container_id(&mounts) else { return false };
+    engine.inspect(id).await.map_or(true, |own| own.network_mode != NetworkMode::Host)
 }
 
 /// The agent's own service in Consul: a blind node is one red row.

@@ -378,8 +378,6 @@ impl<E: Engine> Observer<E> {
 
     fn lost(&mut self, why: &str) -> Link {
         self.connection += 1;
-        self.listing = false;
-        self.pinging = false;
         self.ledger.interrupted();
         if self.followed_since.take().is_some_and(|since| since.elapsed() >= GOOD_STREAM) {
             self.backoff.reset();
