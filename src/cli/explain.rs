@@ -132,9 +132,9 @@ fn render(
 /// under the id with the container's short one behind it.
 fn registered_as<'a>(snapshot: &'a Snapshot, service: &Service, container: &str) -> Option<&'a ActualService> {
     let of_container =
-        |actual: &&ActualService| actual.meta.get(Service::META_CONTAINER).is_some_and(|id| id == container);
+        |actual: &&Arc<ActualService>| actual.meta.get(Service::META_CONTAINER).is_some_and(|id| id == container);
     let own = format!("{}:{}", service.id, ContainerId::new(container).short());
-    [&service.id, &own].into_iter().filter_map(|id| snapshot.services.get(id)).find(of_container)
+    [&service.id, &own].into_iter().filter_map(|id| snapshot.services.get(id)).find(of_container).map(AsRef::as_ref)
 }
 
 fn service(

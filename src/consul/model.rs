@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::Hasher as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -260,7 +261,8 @@ pub struct ActualService {
     pub tags: Vec<String>,
     /// Its meta.
     pub meta: BTreeMap<String, String>,
-    /// Its tagged addresses, those that Consul adds by itself included.
+    /// Its tagged addresses, without those that say nothing but its own address and port: Consul adds up to four of them
+    /// to every service by itself.
     pub tagged_addresses: BTreeMap<String, (String, u16)>,
     /// Its weights as `(passing, warning)`; Consul fills in 1 and 1.
     pub weights: (u16, u16),
@@ -282,6 +284,7 @@ pub struct ActualCheck {
 /// Everything that is registered on the Consul agent, ours and others', by service id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
-    /// By service id.
-    pub services: BTreeMap<String, ActualService>,
+    /// By service id. Shared, because whoever compares with it keeps it: a second copy of everything that is registered
+    /// would be the largest thing in memory.
+    pub services: BTreeMap<String, Arc<ActualService>>,
 }

@@ -34,7 +34,7 @@ pub struct Book {
     containers: Containers,
     claims: Claims,
     wanted: HashMap<String, Arc<Service>>,
-    actual: HashMap<String, ActualService>,
+    actual: HashMap<String, Arc<ActualService>>,
     /// Keys in `actual` that carry our mark (or a dead namesake's), by container.
     registered: HashMap<ContainerId, BTreeSet<String>>,
     /// Keys that somebody else uses too, in another case: the catalog cannot tell the two apart.
@@ -149,17 +149,22 @@ impl Book {
         self.doubles = doubles;
         for (at, service) in &shown {
             self.items.seen(at);
-            if self.actual.get(at) != Some(*service) {
-                if self.just_written(at) {
-                    continue;
-                }
-                if let Some(kind) = self.edited(at, service) {
-                    drift.push((at.clone(), kind));
-                    self.items.contested(at, now, chance());
-                }
-                self.set_actual(at, Some(ActualService::clone(service)));
-                changed.push(at.clone());
+            if let Some(actual) = self.actual.get_mut(at)
+                && actual == *service
+            {
+                // One copy of the two is enough.
+                *actual = Arc::clone(service);
+                continue;
             }
+            if self.just_written(at) {
+                continue;
+            }
+            if let Some(kind) = self.edited(at, service) {
+                drift.push((at.clone(), kind));
+                self.items.contested(at, now, chance());
+            }
+            self.set_actual(at, Some(Arc::clone(service)));
+            changed.push(at.clone());
         }
         let lost: Vec<String> = self.actual.keys().filter(|at| !shown.contains_key(*at)).cloned().collect();
         for at in lost {
@@ -247,9 +252,9 @@ impl Book {
             }
             return self.items.succeeded(at, self.actual.contains_key(at));
         }
-        let after = diff::after(op, self.actual.get(at));
+        let after = diff::after(op, self.actual.get(at).map(AsRef::as_ref));
         let registered = after.is_some();
-        self.set_actual(at, after);
+        self.set_actual(at, after.map(Arc::new));
         if let Op::Register(service) = op
             && let Some(container) = container_of(service)
             && !self.containers.held.contains_key(&container)
@@ -277,7 +282,7 @@ impl Book {
 
     /// A write was not made, because somebody has registered something under this key since the last read.
     pub fn found(&mut self, at: &str, service: ActualService) {
-        self.set_actual(at, Some(service));
+        self.set_actual(at, Some(Arc::new(service)));
         self.items.interrupted(at);
         self.settle(at, None);
     }
@@ -327,7 +332,7 @@ impl Book {
     /// Every registration that carries our mark, and our own: what `REMORA_ON_EXIT=deregister` removes.
     #[must_use]
     pub fn ours(&self) -> Vec<String> {
-        let ours = |service: &&ActualService| matches!(own::owner(service, &self.settings), Owner::Ours(_));
+        let ours = |service: &&Arc<ActualService>| matches!(own::owner(service, &self.settings), Owner::Ours(_));
         self.actual.values().filter(ours).map(|service| service.id.clone()).collect()
     }
 
@@ -566,7 +571,7 @@ impl Book {
             if self.resend.contains(at) {
                 return Some(Op::Register(Arc::clone(wanted)));
             }
-            return diff::towards(wanted, actual).or_else(|| {
+            return diff::towards(wanted, actual.map(AsRef::as_ref)).or_else(|| {
                 let check = diff::fed_check(wanted).filter(|_| self.beats.contains(at))?;
                 Some(Op::UpdateCheck { id: check.id.clone(), status: check.status, output: check.output.clone() })
             });
@@ -575,9 +580,9 @@ impl Book {
         match own::owner(actual, &self.settings) {
             // Our own service under another id: the node was renamed.
             Owner::Ours(None) if self.spoken => own::agent_of(actual).map(|_| Op::Deregister(actual.id.clone())),
-            Owner::Ours(Some(container)) => self.unwanted(actual.clone(), container),
+            Owner::Ours(Some(container)) => self.unwanted(ActualService::clone(actual), container),
             Owner::Namesake { engine, container: Some(container) } if self.is_past(&engine) => {
-                self.unwanted(actual.clone(), container)
+                self.unwanted(ActualService::clone(actual), container)
             }
             Owner::Ours(None) | Owner::Namesake { .. } | Owner::Unmarked | Owner::Foreign => None,
         }
@@ -656,7 +661,7 @@ impl Book {
 
     /// Notes which engines appear in marks without an agent of theirs being registered. Returns the keys of those that were
     /// taken for the past and are not.
-    fn note_agents(&mut self, shown: &HashMap<String, &ActualService>, now: Instant) -> Vec<String> {
+    fn note_agents(&mut self, shown: &HashMap<String, &Arc<ActualService>>, now: Instant) -> Vec<String> {
         let present: HashSet<&str> = shown.values().filter_map(|service| own::agent_of(service)).collect();
         let mut absent: HashSet<String> = HashSet::new();
         for service in shown.values() {
@@ -723,12 +728,12 @@ impl Book {
         self.retire(before.as_ref());
     }
 
-    fn set_actual(&mut self, at: &str, service: Option<ActualService>) {
+    fn set_actual(&mut self, at: &str, service: Option<Arc<ActualService>>) {
         if self.wanted.contains_key(at) {
             let (now, before) = (service.is_some(), self.actual.contains_key(at));
             self.published = self.published + usize::from(now) - usize::from(before);
         }
-        let container = |service: &ActualService| match own::owner(service, &self.settings) {
+        let container = |service: &Arc<ActualService>| match own::owner(service, &self.settings) {
             Owner::Ours(container) | Owner::Namesake { container, .. } => container,
             Owner::Unmarked | Owner::Foreign => None,
         };

@@ -224,12 +224,12 @@ impl Story {
     }
 
     fn put(&mut self, service: ActualService) -> &mut Self {
-        self.consul.services.insert(service.id.clone(), service);
+        self.consul.services.insert(service.id.clone(), Arc::new(service));
         self
     }
 
     fn edit(&mut self, id: &str, edit: impl FnOnce(&mut ActualService)) {
-        edit(self.consul.services.get_mut(id).unwrap());
+        edit(Arc::make_mut(self.consul.services.get_mut(id).unwrap()));
     }
 
     /// Every number and index that the book keeps, against the same worked out anew.
@@ -261,16 +261,17 @@ fn apply(consul: &mut Snapshot, op: &Op) -> bool {
         Op::Deregister(id) => drop(consul.services.remove(id)),
         Op::UpdateCheck { id, status, output } => {
             let owner = consul.services.values_mut().find(|service| service.checks.contains_key(id));
-            let Some(check) = owner.and_then(|service| service.checks.get_mut(id)) else { return false };
+            let Some(check) = owner.and_then(|service| Arc::make_mut(service).checks.get_mut(id)) else { return false };
             *check = ActualCheck { status: *status, output: output.clone() };
         }
         Op::RemoveCheck(id) => {
             for service in consul.services.values_mut() {
-                service.checks.remove(id);
+                Arc::make_mut(service).checks.remove(id);
             }
         }
         Op::Register(service) => {
-            let mut checks = consul.services.remove(&service.id).map(|before| before.checks).unwrap_or_default();
+            let before = consul.services.remove(&service.id).map(Arc::unwrap_or_clone);
+            let mut checks = before.map(|before| before.checks).unwrap_or_default();
             for check in &service.checks {
                 let fresh = ActualCheck { status: check.status, output: String::new() };
                 checks.entry(check.id.clone()).or_insert(fresh);
@@ -289,7 +290,7 @@ fn apply(consul: &mut Snapshot, op: &Op) -> bool {
                 enable_tag_override: service.enable_tag_override,
                 checks,
             };
-            consul.services.insert(service.id.clone(), actual);
+            consul.services.insert(service.id.clone(), Arc::new(actual));
         }
     }
     true

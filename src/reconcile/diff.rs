@@ -94,13 +94,14 @@ pub fn difference(wanted: &Service, actual: &ActualService) -> Option<&'static s
         ("tag override", wanted.enable_tag_override == actual.enable_tag_override),
         ("weights", (weights.passing, weights.warning) == actual.weights),
         ("meta", wanted.meta == actual.meta),
-        // Consul adds lan_ipv4, wan_ipv4 and the like by itself: only ours are compared.
+        // Consul adds lan_ipv4, wan_ipv4 and the like by itself: only ours are compared, and of those only what says more
+        // than the service's own address.
         (
             "tagged addresses",
-            wanted
-                .tagged_addresses
-                .iter()
-                .all(|(tag, wanted)| actual.tagged_addresses.get(tag) == Some(&(wanted.address.clone(), wanted.port))),
+            wanted.tagged_addresses.iter().all(|(tag, at)| {
+                let own = (&at.address, at.port) == (&actual.address, actual.port);
+                own || actual.tagged_addresses.get(tag) == Some(&(at.address.clone(), at.port))
+            }),
         ),
         ("checks", wanted.checks.iter().all(|check| actual.checks.contains_key(&check.id))),
     ];

@@ -17,7 +17,7 @@ pub fn key(id: &str) -> String {
 #[derive(Default)]
 pub struct Shown<'a> {
     /// What counts, by key.
-    pub by_key: HashMap<String, &'a ActualService>,
+    pub by_key: HashMap<String, &'a Arc<ActualService>>,
     /// Keys that somebody else uses beside us: the catalog cannot tell the two apart.
     pub contested: HashSet<String>,
     /// What is registered with our mark beside what counts.
@@ -42,7 +42,7 @@ impl<'a> Shown<'a> {
                 if !ours(other) || (ours(service) && is_wanted) { (service, other) } else { (other, service) };
             shown.by_key.insert(at.clone(), counts);
             if ours(counts) && ours(hidden) {
-                shown.doubles.insert(at, hidden.clone());
+                shown.doubles.insert(at, ActualService::clone(hidden));
             } else {
                 shown.contested.insert(at);
             }

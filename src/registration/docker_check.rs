@@ -37,7 +37,7 @@ fn notes(container: &Container) -> String {
         notes.push_str(", Compose project ");
         notes.push_str(project);
     }
-    notes.push_str("): healthy, or running without a HEALTHCHECK, is passing; until the first verdict it is what SERVICE_CHECK_INITIAL_STATUS says, else critical. Reported by Remora.");
+    notes.push_str("): healthy, or running without a HEALTHCHECK, is passing. Reported by Remora.");
     head(&one_line(&notes), LONGEST).to_owned()
 }
 

@@ -74,7 +74,7 @@ pub async fn conforms(registry: &impl Registry) {
 }
 
 async fn actual(registry: &impl Registry, id: &str) -> Option<ActualService> {
-    registry.read().await.unwrap().services.get(id).cloned()
+    registry.read().await.unwrap().services.get(id).map(|service| ActualService::clone(service))
 }
 
 async fn nothing_is_an_empty_snapshot(registry: &impl Registry) {

@@ -156,7 +156,8 @@ impl FakeConsul {
         if let Some(error) = &state.outage {
             return Err(error.clone());
         }
-        Ok(state.snapshot.services.get(id).cloned().map(|service| ActualService { checks: BTreeMap::new(), ..service }))
+        let found = state.snapshot.services.get(id);
+        Ok(found.map(|service| ActualService { checks: BTreeMap::new(), ..ActualService::clone(service) }))
     }
 }
 
@@ -181,7 +182,7 @@ impl Registry for FakeConsul {
                 // A check id belongs to one service: the last one takes it, with the status that it has.
                 for (id, other) in &mut snapshot.services {
                     if *id != service.id {
-                        other.checks.remove(&check.id);
+                        Arc::make_mut(other).checks.remove(&check.id);
                     }
                 }
                 state.fed.retain(|fed| *fed != check.id);
@@ -190,7 +191,8 @@ impl Registry for FakeConsul {
                 }
             }
             let before = snapshot.services.remove(&service.id);
-            snapshot.services.insert(service.id.clone(), registered(service, before));
+            let before = before.map(Arc::unwrap_or_clone);
+            snapshot.services.insert(service.id.clone(), Arc::new(registered(service, before)));
             if snapshot != *state.snapshot {
                 state.snapshot = Arc::new(snapshot);
             }
@@ -224,7 +226,7 @@ impl Registry for FakeConsul {
             drop(snapshot);
             self.edit(|snapshot| {
                 if let Some(service) = snapshot.services.get_mut(&id) {
-                    service.checks.insert(check_id.to_owned(), now);
+                    Arc::make_mut(service).checks.insert(check_id.to_owned(), now);
                 }
             });
         }
@@ -236,7 +238,7 @@ impl Registry for FakeConsul {
         if self.snapshot().services.values().any(|service| service.checks.contains_key(check_id)) {
             self.edit(|snapshot| {
                 for service in snapshot.services.values_mut() {
-                    service.checks.remove(check_id);
+                    Arc::make_mut(service).checks.remove(check_id);
                 }
             });
         }

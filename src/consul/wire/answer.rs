@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -57,7 +58,9 @@ struct ServiceEntry {
 
 impl ServiceEntry {
     fn named(self, id: String) -> ActualService {
-        let tagged = self.tagged_addresses.into_iter();
+        let own = (self.address.as_str(), port(self.port));
+        let tagged = self.tagged_addresses.into_iter().map(|(tag, at)| (tag, (at.address, port(at.port))));
+        let tagged_addresses = tagged.filter(|(_, (address, port))| (address.as_str(), *port) != own).collect();
         ActualService {
             id,
             name: self.service,
@@ -65,7 +68,7 @@ impl ServiceEntry {
             port: port(self.port),
             tags: self.tags,
             meta: self.meta,
-            tagged_addresses: tagged.map(|(key, tagged)| (key, (tagged.address, port(tagged.port)))).collect(),
+            tagged_addresses,
             weights: (port(self.weights.passing), port(self.weights.warning)),
             enable_tag_override: self.enable_tag_override,
             checks: BTreeMap::new(),
@@ -113,18 +116,18 @@ fn port(number: i64) -> u16 {
 /// The answers of `GET /v1/agent/services` and `GET /v1/agent/checks` as one picture. An entry that cannot be read is told
 /// and left out.
 pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8]) -> Result<Snapshot, ConsulError> {
-    let mut snapshot = Snapshot::default();
+    let mut found = BTreeMap::new();
     for (id, entry) in entries::<ServiceEntry>("GET /v1/agent/services", services)? {
-        snapshot.services.insert(id.clone(), entry.named(id));
+        found.insert(id.clone(), entry.named(id));
     }
     for (id, entry) in entries::<CheckEntry>("GET /v1/agent/checks", checks)? {
         // Checks of the node have no service; a check whose service went away between the two answers has none any more.
-        if let Some(service) = snapshot.services.get_mut(&entry.service_id) {
+        if let Some(service) = found.get_mut(&entry.service_id) {
             let status = Status::parse(&entry.status).unwrap_or(Status::Critical);
             service.checks.insert(id, ActualCheck { status, output: entry.output });
         }
     }
-    Ok(snapshot)
+    Ok(Snapshot { services: found.into_iter().map(|(id, service)| (id, Arc::new(service))).collect() })
 }
 
 /// The answer of `GET /v1/agent/service/:id`; it says nothing about checks.
@@ -198,7 +201,7 @@ mod tests {
         }});
         let expected =
             ActualService { id: "a".into(), name: "web".into(), weights: (1, 1), ..ActualService::default() };
-        assert_eq!(read(&nulls, &Value::Null).services["a"], expected);
+        assert_eq!(*read(&nulls, &Value::Null).services["a"], expected);
         let check = json!({"c": {"ServiceID": "a", "Status": null, "Output": null}, "n": {"ServiceID": null}});
         let critical = ActualCheck { status: Status::Critical, output: String::new() };
         assert_eq!(read(&nulls, &check).services["a"].checks, BTreeMap::from([("c".into(), critical)]));

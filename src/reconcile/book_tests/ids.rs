@@ -22,7 +22,7 @@ fn case_43_the_same_id_under_another_name_is_a_strangers_and_stays() {
     story.here(running("a", "web")).settle();
     assert_eq!(story.ids(), ["n1:web:80", "n1:web:80:aaaaaaaaaaaa"]);
     story.gone("a").settle();
-    assert_eq!(story.consul.services["n1:web:80"], stranger);
+    assert_eq!(*story.consul.services["n1:web:80"], stranger);
     assert_eq!(story.ids(), ["n1:web:80"]);
 }
 
@@ -57,7 +57,7 @@ fn look_alikes_of_others_are_never_written() {
     assert!(story.after(3600).settle().is_empty());
     assert!(story.asks().is_empty());
     for stranger in strangers {
-        assert_eq!(story.consul.services[&stranger.id], stranger);
+        assert_eq!(*story.consul.services[&stranger.id], stranger);
     }
 }
 
@@ -91,7 +91,7 @@ fn two_of_ours_in_different_case_are_one_again() {
     let mut story = Story::new();
     story.here(running("a", "web")).here(running("b", "shop")).settle();
     // A write that was given up for lost and happened after all.
-    let mut double = story.consul.services["n1:web:80"].clone();
+    let mut double = ActualService::clone(&story.consul.services["n1:web:80"]);
     "n1:WEB:80".clone_into(&mut double.id);
     double.meta.insert(Service::META_CONTAINER.to_owned(), "b".repeat(64));
     story.put(double.clone());
