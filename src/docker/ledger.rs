@@ -85,6 +85,8 @@ struct Entry {
     last_heard: Option<Instant>,
     stop: Option<StopRequest>,
     settling_until: Option<Instant>,
+    /// Its place in the retries: one, however many reasons there were to look.
+    retry_at: Option<Instant>,
     backoff: Backoff,
     tell_anyway: bool,
     gone: bool,
@@ -101,6 +103,7 @@ impl Default for Entry {
             last_heard: None,
             stop: None,
             settling_until: None,
+            retry_at: None,
             // 5 s: a container that cannot be looked at is retried at the pace at which lost registrations are noticed.
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)),
             tell_anyway: false,
@@ -117,6 +120,7 @@ pub struct Ledger {
     looks: VecDeque<ContainerId>,
     outbox: VecDeque<ContainerId>,
     timers: BTreeSet<(Instant, ContainerId)>,
+    retries: BTreeSet<(Instant, ContainerId)>,
     suspects: Vec<Suspect>,
     /// When the last list over the present event stream was asked for; `None` before the first one.
     baseline: Option<Instant>,
@@ -281,6 +285,9 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let again = entry.look == (Look::Running { again: true });
         entry.look = Look::Idle;
+        if let Some(at) = entry.retry_at.take() {
+            self.retries.remove(&(at, id.clone()));
+        }
         if let Some(first) = &mut self.first {
             first.remove(id);
         }
@@ -296,7 +303,8 @@ impl Ledger {
             // Unknown: what was told stays true until Docker says otherwise.
             Err(_) => {
                 let at = now + entry.backoff.next(chance);
-                self.timers.insert((at, id.clone()));
+                entry.retry_at = Some(at);
+                self.retries.insert((at, id.clone()));
                 return;
             }
         }
@@ -309,15 +317,24 @@ impl Ledger {
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         let suspect = self.suspects.first().map(|suspect| suspect.shown + DEAF_AFTER);
-        self.timers.first().map(|(at, _)| *at).into_iter().chain(suspect).min()
+        let timers = [self.timers.first(), self.retries.first()];
+        timers.into_iter().flatten().map(|(at, _)| *at).chain(suspect).min()
     }
 
     /// Queues the containers whose time has come: a retry, a stop that did not end it, a restart that settled.
     pub fn due(&mut self, now: Instant) {
-        while let Some((at, _)) = self.timers.first()
-            && *at <= now
+        let is_due = |timers: &BTreeSet<(Instant, ContainerId)>| timers.first().is_some_and(|(at, _)| *at <= now);
+        while is_due(&self.timers)
             && let Some((_, id)) = self.timers.pop_first()
         {
+            self.queue(&id, false);
+        }
+        while is_due(&self.retries)
+            && let Some((_, id)) = self.retries.pop_first()
+        {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.retry_at = None;
+            }
             self.queue(&id, false);
         }
     }

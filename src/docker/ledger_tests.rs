@@ -176,6 +176,23 @@ fn a_failed_look_changes_nothing_and_is_tried_again() {
 }
 
 #[test]
+fn a_look_that_fails_all_the_time_is_tried_at_the_same_pace_after_an_hour() {
+    let mut history = History::new();
+    history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
+    let mut looks = [0; 120];
+    for (round, looks) in looks.iter_mut().enumerate() {
+        // It is not in the list (its line cannot be read), so every full look is a reason to look at it.
+        history.list(&[]);
+        for _ in 0..30 {
+            *looks += history.after(1).look(broken).len();
+        }
+        assert!(*looks <= 12, "{looks} looks in round {round}");
+    }
+    history.after(6).look(|name| Ok(running(name, 1)));
+    assert_eq!(history.ledger.next_due(), None, "nothing is left to be tried again");
+}
+
+#[test]
 fn case_42_what_a_list_does_not_show_is_gone_only_if_an_inspect_says_so() {
     let mut history = History::new();
     history.list(&[("a", 1, true), ("b", 1, true)]).look(|name| Ok(running(name, 1)));
