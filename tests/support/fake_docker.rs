@@ -83,6 +83,8 @@ pub struct Spec {
 
 struct Inside {
     facts: Container,
+    /// When something last happened to it.
+    touched: Instant,
     /// Host ports; 0 is another one at every start.
     published: BTreeMap<Port, u16>,
     health: bool,
@@ -333,6 +335,11 @@ impl FakeDocker {
         self.lock().containers.get(id).map(|inside| inside.facts.clone())
     }
 
+    /// For how long nothing has happened to a container, and nobody has sent it a signal.
+    pub fn calm_for(&self, id: &ContainerId) -> Option<Duration> {
+        self.lock().containers.get(id).map(|inside| inside.touched.elapsed())
+    }
+
     /// What was asked so far.
     pub fn calls(&self) -> Calls {
         self.lock().calls
@@ -572,7 +579,13 @@ impl Shared {
             stop_timeout: spec.stop_timeout,
             rendered_tags: None,
         };
-        let inside = Inside { facts, published: spec.published, health: spec.health, auto_remove: spec.auto_remove };
+        let inside = Inside {
+            facts,
+            touched: Instant::now(),
+            published: spec.published,
+            health: spec.health,
+            auto_remove: spec.auto_remove,
+        };
         self.containers.insert(id.clone(), inside);
         id
     }
@@ -644,6 +657,9 @@ impl Shared {
 
     fn emit(&mut self, id: &ContainerId, kind: EventKind) {
         let time = EventTime(self.stamp());
+        if let Some(inside) = self.containers.get_mut(id) {
+            inside.touched = Instant::now();
+        }
         if self.forgetful {
             return;
         }
