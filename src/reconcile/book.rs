@@ -339,6 +339,9 @@ impl Book {
             _ => Vec::new(),
         };
         self.containers.remember(id, Arc::clone(sight));
+        if let Some(owner) = self.containers.unknown_owner(sight) {
+            self.ask(owner);
+        }
         let told = self.mean(id, heard);
         dependents.extend(self.containers.dependents_of(sight));
         for dependent in dependents {

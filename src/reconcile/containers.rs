@@ -65,6 +65,24 @@ impl Containers {
         Some(held)
     }
 
+    /// The container on the way to the owner of the network that this one shares about which nobody has told yet, if it is
+    /// named by its id.
+    pub fn unknown_owner(&self, sight: &Sight) -> Option<ContainerId> {
+        /// Digits of a full id.
+        const FULL: usize = 64;
+        let mut mode = &sight.container.network_mode;
+        // A chain longer than there are containers is a circle.
+        for _ in 0..=self.held.len() {
+            let NetworkMode::Container(owner) = mode else { return None };
+            let by_name = || self.names.get(owner).and_then(|id| self.held.get(id));
+            match self.held.get(&ContainerId::new(owner.as_str())).or_else(by_name) {
+                Some(held) => mode = &held.sight.container.network_mode,
+                None => return (owner.len() == FULL).then(|| ContainerId::new(owner.as_str())),
+            }
+        }
+        None
+    }
+
     fn unlink(&mut self, id: &ContainerId, sight: &Sight) {
         if self.names.get(&sight.container.name) == Some(id) {
             self.names.remove(&sight.container.name);

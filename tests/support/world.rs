@@ -37,9 +37,9 @@ use crate::fake_docker::FakeDocker;
 /// First part of every id.
 pub const NODE: &str = "n1";
 
-/// A container to which nothing happened for so long is known to an agent that sees at all: an inspect that never ends is
-/// given up after ten seconds.
-const CALM: Duration = Duration::from_secs(25);
+/// What could be known for so long is known to an agent that runs: a full look every thirty seconds finds what no event
+/// told, and a call that never ends is given up after ten.
+const KNOWN: Duration = Duration::from_secs(50);
 
 /// One engine, one Consul, one agent.
 pub struct World {
@@ -85,9 +85,11 @@ impl World {
         Self { docker, consul, wire, settings, agent: None }
     }
 
-    /// Starts the agent.
+    /// Starts the agent, if it does not run.
     pub fn start(&mut self) {
-        assert!(self.agent.is_none(), "it runs already");
+        if self.agent.is_some() {
+            return;
+        }
         let now = Instant::now();
         let service = remora::agent::own_service(&self.settings, None);
         let own_id = service.id.clone();
@@ -236,6 +238,17 @@ impl World {
             .filter(|service| service.name != "remora")
             .map(|service| service.id.clone())
             .collect()
+    }
+
+    /// How many registrations of containers carry this agent's mark.
+    pub fn registered(&self) -> usize {
+        let snapshot = self.consul.snapshot();
+        let meta = |service: &ActualService, key: &str| service.meta.get(key).cloned().unwrap_or_default();
+        let ours = |service: &&ActualService| {
+            meta(service, Service::META_ENGINE) == self.settings.engine
+                && !meta(service, Service::META_CONTAINER).is_empty()
+        };
+        snapshot.services.values().filter(ours).count()
     }
 
     /// Status of the Docker check of a service.
@@ -416,6 +429,7 @@ struct WireState {
     hangs: bool,
     violations: Vec<String>,
     writes: usize,
+    reads: usize,
 }
 
 /// The client gives up on a call after so long.
@@ -434,6 +448,20 @@ impl Wire {
         state.foreigners.insert(service.id.clone(), (service.clone(), since));
         drop(state);
         self.consul.edit(|snapshot| drop(snapshot.services.insert(service.id.clone(), service.clone())));
+    }
+
+    /// Somebody else deregisters what is theirs.
+    pub fn foreigner_goes(&self, nth: usize) {
+        let mut state = self.state();
+        let Some(id) = state.foreigners.keys().nth(nth).cloned() else { return };
+        state.foreigners.remove(&id);
+        drop(state);
+        self.consul.edit(|snapshot| drop(snapshot.services.remove(&id)));
+    }
+
+    /// Whether somebody else has registered this.
+    pub fn is_foreign(&self, id: &str) -> bool {
+        self.state().foreigners.contains_key(id)
     }
 
     /// Every foreign service is as it was registered.
@@ -458,6 +486,11 @@ impl Wire {
     /// How many writes were tried.
     pub fn count(&self) -> usize {
         self.state().writes
+    }
+
+    /// How many reads were tried.
+    pub fn reads(&self) -> usize {
+        self.state().reads
     }
 
     /// Answers take so long; they say what was true when the call was made.
@@ -532,7 +565,9 @@ impl Wire {
             let known = since.is_none_or(|since| {
                 state.read.is_some_and(|(began, answered)| began > since && now > answered + Duration::from_millis(1))
             });
-            if id.eq_ignore_ascii_case(service_id) && known && !(what == "register" && self.adopts(id)) {
+            // The catalog cannot tell ids apart that differ only in case; the agent can.
+            let same = if what == "register" { id.eq_ignore_ascii_case(service_id) } else { id == service_id };
+            if same && known {
                 violation = Some(format!("{what} {service_id}: somebody else's"));
             }
         }
@@ -542,13 +577,7 @@ impl Wire {
         state.violations.extend(violation);
     }
 
-    /// Registrator's entry for the same id and name may be taken over.
-    fn adopts(&self, id: &str) -> bool {
-        let snapshot = self.consul.snapshot();
-        snapshot.services.get(id).is_none_or(|service| service.meta.is_empty() && service.name == "web")
-    }
-
-    /// Whether this is all that tells where a container is that runs and to which nothing happened for a while.
+    /// Whether this is all that tells where a container is that runs, as everybody could know for a while.
     fn takes_away(&self, service_id: &str) -> Option<String> {
         let snapshot = self.consul.snapshot();
         let service = snapshot.services.get(service_id)?;
@@ -556,14 +585,14 @@ impl Wire {
         let containers = self.docker.containers();
         let by_id: HashMap<&ContainerId, &Container> = containers.iter().map(|it| (&it.id, it)).collect();
         let wanted = expected_of(by_id.get(&container)?, &by_id);
-        let calm = containers.iter().all(|it| self.docker.calm_for(&it.id).is_none_or(|calm| calm > CALM));
+        let known = containers.iter().all(|it| self.docker.could_be_known(&it.id, KNOWN));
         let runs = wanted.iter().any(|wanted| wanted.port == service.port && !wanted.perhaps);
         let elsewhere = snapshot.services.values().any(|other| {
             other.id != service.id
                 && other.port == service.port
                 && other.meta.get(Service::META_CONTAINER) == service.meta.get(Service::META_CONTAINER)
         });
-        (calm && runs && !elsewhere).then(|| format!("its container {container} runs"))
+        (known && runs && !elsewhere).then(|| format!("its container {container} runs"))
     }
 
     fn service_of_check(&self, check_id: &str) -> String {
@@ -576,6 +605,7 @@ impl Wire {
 impl Registry for Wire {
     async fn read(&self) -> Result<Arc<Snapshot>, ConsulError> {
         let began = Instant::now();
+        self.state().reads += 1;
         self.hung("GET").await?;
         let snapshot = self.consul.read().await?;
         let latency = self.state().answer_latency;
