@@ -79,6 +79,8 @@ struct Suspect {
 #[derive(Debug)]
 struct Entry {
     told: Option<Arc<Sight>>,
+    /// Its line in the last list, as long as that speaks of what was told: a line that was so before, was otherwise in
+    /// between, and is so again is not an unchanged one.
     fingerprint: Option<u64>,
     look: Look,
     heard: Option<Instant>,
@@ -165,6 +167,7 @@ impl Ledger {
             return;
         }
         entry.last_heard = Some(now);
+        entry.fingerprint = None;
         entry.heard = entry.heard.or(Some(now));
         match event.kind {
             EventKind::Destroy => return self.vanish(&event.container),
@@ -228,13 +231,14 @@ impl Ledger {
                 continue;
             }
             let entry = self.entries.entry(line.id.clone()).or_default();
-            let changed = entry.fingerprint != Some(line.fingerprint);
-            let quiet = entry.look == Look::Idle;
-            entry.fingerprint = Some(line.fingerprint);
+            let before = entry.fingerprint.replace(line.fingerprint);
+            let changed = before != Some(line.fingerprint);
+            // New to us, or another one than it was although nothing was heard of it.
+            let surprising = entry.look == Look::Idle && (!known || before.is_some());
             // A container that never had a process here has nothing to tell; whoever has a registration of it will ask.
             let concerns = line.live || entry.told.is_some();
             if changed && concerns {
-                if let Some(changed_since) = baseline.filter(|_| quiet) {
+                if let Some(changed_since) = baseline.filter(|_| surprising) {
                     self.suspects.push(Suspect { id: line.id.clone(), changed_since, shown: now });
                 }
                 self.queue(&line.id, false);
@@ -387,6 +391,9 @@ impl Ledger {
             return;
         }
         entry.tell_anyway = false;
+        if entry.told.is_some() {
+            entry.fingerprint = None;
+        }
         self.tell(id, Arc::new(sight));
     }
 
