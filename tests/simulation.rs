@@ -465,9 +465,14 @@ impl History {
 
     async fn judge(&mut self) {
         let tried = self.world.wire.count();
+        let begun = Instant::now();
         self.world.settles(self.patience).await;
+        // What was refused waits for its time, the agent's own service as well.
+        while self.world.view().failing_count > 0 && begun.elapsed() < self.patience {
+            sleep(Duration::from_secs(1)).await;
+        }
         self.tell("right");
-        // What waits for its time (an old failure) may still make a write of no consequence.
+        // A read, a beat and what follows from them.
         sleep(Duration::from_secs(30)).await;
         self.world.writes();
         self.world.stays_right(Duration::from_secs(60)).await;

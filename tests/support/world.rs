@@ -560,17 +560,20 @@ impl Wire {
         let mut state = self.state();
         let now = Instant::now();
         let mut violation = None;
-        for (id, (_, since)) in &state.foreigners {
+        let read = state.read;
+        state.foreigners.retain(|id, (_, since)| {
             // It could have been known: a read that began after it came was answered before this.
             let known = since.is_none_or(|since| {
-                state.read.is_some_and(|(began, answered)| began > since && now > answered + Duration::from_millis(1))
+                read.is_some_and(|(began, answered)| began > since && now > answered + Duration::from_millis(1))
             });
             // The catalog cannot tell ids apart that differ only in case; the agent can.
             let same = if what == "register" { id.eq_ignore_ascii_case(service_id) } else { id == service_id };
             if same && known {
                 violation = Some(format!("{what} {service_id}: somebody else's"));
             }
-        }
+            // Consul has no "register only if nobody has it": what came after the last read is lost, and nobody's fault.
+            known || id != service_id
+        });
         if what == "deregister" && violation.is_none() {
             violation = self.takes_away(service_id).map(|why| format!("deregister {service_id}: {why}"));
         }
