@@ -79,6 +79,8 @@ struct Suspect {
 #[derive(Debug)]
 struct Entry {
     told: Option<Arc<Sight>>,
+    /// Its line in the last list, as long as that speaks of what was told: a line that was so before, was otherwise in
+    /// between, and is so again is not an unchanged one.
     fingerprint: Option<u64>,
     look: Look,
     heard: Option<Instant>,
@@ -87,6 +89,8 @@ struct Entry {
     settling_until: Option<Instant>,
     /// When it was last started, by the engine's clock, and how often its restart policy had done that.
     last_run: Option<(EventTime, u64)>,
+    /// Its place in the retries: one, however many reasons there were to look.
+    retry_at: Option<Instant>,
     backoff: Backoff,
     tell_anyway: bool,
     gone: bool,
@@ -104,6 +108,7 @@ impl Default for Entry {
             stop: None,
             settling_until: None,
             last_run: None,
+            retry_at: None,
             // 5 s: a container that cannot be looked at is retried at the pace at which lost registrations are noticed.
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)),
             tell_anyway: false,
@@ -120,6 +125,7 @@ pub struct Ledger {
     looks: VecDeque<ContainerId>,
     outbox: VecDeque<ContainerId>,
     timers: BTreeSet<(Instant, ContainerId)>,
+    retries: BTreeSet<(Instant, ContainerId)>,
     suspects: Vec<Suspect>,
     /// When the last list over the present event stream was asked for; `None` before the first one.
     baseline: Option<Instant>,
@@ -164,6 +170,7 @@ impl Ledger {
             return;
         }
         entry.last_heard = Some(now);
+        entry.fingerprint = None;
         entry.heard = entry.heard.or(Some(now));
         match event.kind {
             EventKind::Destroy => return self.vanish(&event.container),
@@ -227,13 +234,14 @@ impl Ledger {
                 continue;
             }
             let entry = self.entries.entry(line.id.clone()).or_default();
-            let changed = entry.fingerprint != Some(line.fingerprint);
-            let quiet = entry.look == Look::Idle;
-            entry.fingerprint = Some(line.fingerprint);
+            let before = entry.fingerprint.replace(line.fingerprint);
+            let changed = before != Some(line.fingerprint);
+            // New to us, or another one than it was although nothing was heard of it.
+            let surprising = entry.look == Look::Idle && (!known || before.is_some());
             // A container that never had a process here has nothing to tell; whoever has a registration of it will ask.
             let concerns = line.live || entry.told.is_some();
             if changed && concerns {
-                if let Some(changed_since) = baseline.filter(|_| quiet) {
+                if let Some(changed_since) = baseline.filter(|_| surprising) {
                     self.suspects.push(Suspect { id: line.id.clone(), changed_since, shown: now });
                 }
                 self.queue(&line.id, false);
@@ -284,6 +292,9 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let again = entry.look == (Look::Running { again: true });
         entry.look = Look::Idle;
+        if let Some(at) = entry.retry_at.take() {
+            self.retries.remove(&(at, id.clone()));
+        }
         if let Some(first) = &mut self.first {
             first.remove(id);
         }
@@ -299,7 +310,8 @@ impl Ledger {
             // Unknown: what was told stays true until Docker says otherwise.
             Err(_) => {
                 let at = now + entry.backoff.next(chance);
-                self.timers.insert((at, id.clone()));
+                entry.retry_at = Some(at);
+                self.retries.insert((at, id.clone()));
                 return;
             }
         }
@@ -312,15 +324,24 @@ impl Ledger {
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         let suspect = self.suspects.first().map(|suspect| suspect.shown + DEAF_AFTER);
-        self.timers.first().map(|(at, _)| *at).into_iter().chain(suspect).min()
+        let timers = [self.timers.first(), self.retries.first()];
+        timers.into_iter().flatten().map(|(at, _)| *at).chain(suspect).min()
     }
 
     /// Queues the containers whose time has come: a retry, a stop that did not end it, a restart that settled.
     pub fn due(&mut self, now: Instant) {
-        while let Some((at, _)) = self.timers.first()
-            && *at <= now
+        let is_due = |timers: &BTreeSet<(Instant, ContainerId)>| timers.first().is_some_and(|(at, _)| *at <= now);
+        while is_due(&self.timers)
             && let Some((_, id)) = self.timers.pop_first()
         {
+            self.queue(&id, false);
+        }
+        while is_due(&self.retries)
+            && let Some((_, id)) = self.retries.pop_first()
+        {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.retry_at = None;
+            }
             self.queue(&id, false);
         }
     }
@@ -379,6 +400,9 @@ impl Ledger {
             return;
         }
         entry.tell_anyway = false;
+        if entry.told.is_some() {
+            entry.fingerprint = None;
+        }
         self.tell(id, Arc::new(sight));
     }
 

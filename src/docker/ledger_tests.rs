@@ -176,6 +176,48 @@ fn a_failed_look_changes_nothing_and_is_tried_again() {
 }
 
 #[test]
+fn a_look_that_fails_all_the_time_is_tried_at_the_same_pace_after_an_hour() {
+    let mut history = History::new();
+    history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
+    let mut looks = [0; 120];
+    for (round, looks) in looks.iter_mut().enumerate() {
+        // It is not in the list (its line cannot be read), so every full look is a reason to look at it.
+        history.list(&[]);
+        for _ in 0..30 {
+            *looks += history.after(1).look(broken).len();
+        }
+        assert!(*looks <= 12, "{looks} looks in round {round}");
+    }
+    history.after(6).look(|name| Ok(running(name, 1)));
+    assert_eq!(history.ledger.next_due(), None, "nothing is left to be tried again");
+}
+
+#[test]
+fn a_list_that_looks_like_the_one_before_does_not_hide_what_was_seen_in_between() {
+    let exited = |name: &str| Ok(Container { state: State::Exited, ..running(name, 1) });
+    let mut history = History::new();
+    history.list(&[("a", 1, false)]);
+    // It starts and is seen; it ends, and its end is lost with the engine's memory of events. The list is as it was.
+    history.event("a", EventKind::Start, 1).look(|name| Ok(running(name, 1)));
+    history.told();
+    history.ledger.interrupted();
+    history.after(5).list(&[("a", 1, false)]);
+    assert_eq!(history.look(exited), ["a"]);
+    assert_eq!(history.told()[0].1.as_ref().unwrap().container.state, State::Exited);
+
+    // The same, seen by a look without an event.
+    history.after(30).list(&[("a", 2, true)]).look(|name| Ok(running(name, 31)));
+    history.told();
+    history.after(30).list(&[("a", 2, true)]);
+    assert_eq!(history.look(exited), ["a"]);
+    history.told();
+    history.after(30).list(&[("a", 1, false)]).look(exited);
+    history.after(30).list(&[("a", 1, false)]);
+    assert!(history.look(broken).is_empty(), "at rest nothing is looked at");
+    assert!(history.told().is_empty());
+}
+
+#[test]
 fn case_42_what_a_list_does_not_show_is_gone_only_if_an_inspect_says_so() {
     let mut history = History::new();
     history.list(&[("a", 1, true), ("b", 1, true)]).look(|name| Ok(running(name, 1)));

@@ -293,18 +293,23 @@ impl Book {
     }
 
     /// What the agent says of itself.
-    pub fn say(&mut self, status: Status, output: String) {
-        if !std::mem::replace(&mut self.spoken, true) {
+    ///
+    /// Returns whether that is to be written.
+    pub fn say(&mut self, status: Status, output: String) -> bool {
+        let first = !std::mem::replace(&mut self.spoken, true);
+        if first {
             self.beat_own();
         }
-        let Some(own) = self.wanted.get_mut(&self.own_key) else { return };
+        let Some(own) = self.wanted.get_mut(&self.own_key) else { return first };
         if let Some(check) = Arc::make_mut(own).checks.first_mut()
             && (check.status, &check.output) != (status, &output)
         {
             check.status = status;
             check.output = output;
             self.items.touch(&self.own_key.clone(), None);
+            return true;
         }
+        first
     }
 
     /// The agent's own check is due to be fed, whether or not it changed.
@@ -616,14 +621,14 @@ impl Book {
         }
     }
 
-    /// Whether something that this container wants is not registered for it yet, but will be: neither refused by Consul
-    /// nor somebody else's.
+    /// Whether something that this container wants is not registered for it yet, but may be: Consul has not refused it for
+    /// good, nor is it somebody else's. Until then the old registration is all that tells where it is.
     fn has_writes_to_come(&self, container: &ContainerId, held: &Held) -> bool {
         held.keys.values().any(|at| {
             let Some(wanted) = self.wanted.get(at) else { return false };
             let registered = self.registered.get(container).is_some_and(|keys| keys.contains(at));
             let allowed = self.actual.get(at).is_none_or(|actual| self.may_overwrite(actual, wanted));
-            !registered && allowed && self.items.failure(at).is_none()
+            !registered && allowed && !self.items.is_rejected(at)
         })
     }
 

@@ -165,7 +165,9 @@ impl<R: Registry> Worker<R> {
             self.book.tick(now);
             self.unasked.extend(self.book.take_asks());
             self.start_jobs(now);
-            self.publish(now);
+            if self.publish(now) {
+                self.start_jobs(now);
+            }
             let wake = self.wake_at(now);
             let asks = self.asks.clone();
             tokio::select! {
@@ -404,8 +406,8 @@ impl<R: Registry> Worker<R> {
         self.link = Link::Down { retry_at: now + wait };
     }
 
-    /// Shows what is going on, and feeds the agent's own check with it.
-    fn publish(&mut self, now: Instant) {
+    /// Shows what is going on, and feeds the agent's own check with it. Returns whether that is to be written.
+    fn publish(&mut self, now: Instant) -> bool {
         let (services, pending) = (self.book.published(), self.book.pending());
         let failing: Vec<Failing> = self
             .book
@@ -445,8 +447,9 @@ impl<R: Registry> Worker<R> {
         let blind = !self.docker.borrow().connected && *self.blind_since.get_or_insert(now) + BLIND > now;
         if (synced || self.speak_at <= now) && !blind {
             let (status, output) = summary(&self.docker.borrow(), &self.view.borrow());
-            self.book.say(status, output);
+            return self.book.say(status, output);
         }
+        false
     }
 
     /// Ends the writes under way and leaves Consul as the operator wants it.

@@ -272,24 +272,12 @@ fn registered(service: &Service, before: Option<ActualService>) -> ActualService
     for check in &service.checks {
         checks.entry(check.id.clone()).or_insert_with(|| ActualCheck { status: check.status, output: String::new() });
     }
-    let mut tagged_addresses: BTreeMap<String, (String, u16)> = service
+    // What Consul adds by itself is left out of a snapshot.
+    let tagged_addresses: BTreeMap<String, (String, u16)> = service
         .tagged_addresses
         .iter()
         .map(|(key, tagged)| (key.clone(), (tagged.address.clone(), tagged.port)))
         .collect();
-    // Consul adds these by itself.
-    let family = match service.address.parse() {
-        Ok(std::net::IpAddr::V4(_)) => Some("ipv4"),
-        Ok(std::net::IpAddr::V6(_)) => Some("ipv6"),
-        Err(_) => None,
-    };
-    if let Some(family) = family {
-        for scope in ["lan", "wan"] {
-            tagged_addresses
-                .entry(format!("{scope}_{family}"))
-                .or_insert_with(|| (service.address.clone(), service.port));
-        }
-    }
     let weights = service.weights.unwrap_or_default();
     ActualService {
         id: service.id.clone(),

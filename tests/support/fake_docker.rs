@@ -83,6 +83,8 @@ pub struct Spec {
 
 struct Inside {
     facts: Container,
+    /// When something last happened to it.
+    touched: Instant,
     /// Host ports; 0 is another one at every start.
     published: BTreeMap<Port, u16>,
     health: bool,
@@ -110,6 +112,8 @@ struct Shared {
     stuck: BTreeSet<ContainerId>,
     odd_states: HashMap<ContainerId, String>,
     forgetful: bool,
+    /// Spans in which nothing was wrong with the engine; the last one is open if it has no end.
+    clear: Vec<(Instant, Option<Instant>)>,
     calls: Calls,
 }
 
@@ -211,6 +215,7 @@ impl FakeDocker {
             stuck: BTreeSet::new(),
             odd_states: HashMap::new(),
             forgetful: false,
+            clear: vec![(Instant::now(), None)],
             calls: Calls::default(),
         };
         Self { shared: Arc::new(Mutex::new(shared)) }
@@ -334,6 +339,17 @@ impl FakeDocker {
         self.lock().containers.get(id).map(|inside| inside.facts.clone())
     }
 
+    /// Whether the present state of a container could be learned for so long, since nothing has happened to it and nothing
+    /// was wrong with the engine.
+    pub fn could_be_known(&self, id: &ContainerId, span: Duration) -> bool {
+        let shared = self.lock();
+        let Some(inside) = shared.containers.get(id) else { return false };
+        let long = |(from, to): &(Instant, Option<Instant>)| {
+            to.unwrap_or_else(Instant::now).saturating_duration_since((*from).max(inside.touched)) >= span
+        };
+        shared.clear.iter().any(long)
+    }
+
     /// What was asked so far.
     pub fn calls(&self) -> Calls {
         self.lock().calls
@@ -361,6 +377,7 @@ impl FakeDocker {
             }
             Mood::Up | Mood::Unwell => {}
         }
+        shared.note();
     }
 
     /// Every event stream ends.
@@ -373,6 +390,12 @@ impl FakeDocker {
         let mut shared = self.lock();
         let listeners = std::mem::take(&mut shared.listeners);
         shared.stranded.extend(listeners);
+        // Only the next full look shows it.
+        shared.note();
+        let now = Instant::now();
+        if let Some((from, None)) = shared.clear.last_mut() {
+            *from = now;
+        }
     }
 
     /// The daemon is restarted: every stream ends and no event of before is remembered. With live-restore containers run
@@ -398,28 +421,37 @@ impl FakeDocker {
 
     /// Every call takes so long; its answer says what was true when it was asked.
     pub fn set_latency(&self, latency: Duration) {
-        self.lock().latency = latency;
+        let mut shared = self.lock();
+        shared.latency = latency;
+        shared.note();
     }
 
     /// Every list takes so much longer.
     pub fn set_list_latency(&self, latency: Duration) {
-        self.lock().list_latency = latency;
+        let mut shared = self.lock();
+        shared.list_latency = latency;
+        shared.note();
     }
 
     /// Every list says what is true now, until `false`.
     pub fn freeze_list(&self, frozen: bool) {
         let mut shared = self.lock();
         shared.old_list = frozen.then(|| shared.listing());
+        shared.note();
     }
 
     /// What the engine says about this container cannot be read.
     pub fn garble(&self, id: &ContainerId, garbled: bool) {
-        set(&mut self.lock().unreadable, id, garbled);
+        let mut shared = self.lock();
+        set(&mut shared.unreadable, id, garbled);
+        shared.note();
     }
 
     /// Looking at this container never ends: something holds its lock.
     pub fn jam(&self, id: &ContainerId, stuck: bool) {
-        set(&mut self.lock().stuck, id, stuck);
+        let mut shared = self.lock();
+        set(&mut shared.stuck, id, stuck);
+        shared.note();
     }
 
     /// The engine has a word for its state that nobody knows.
@@ -429,11 +461,14 @@ impl FakeDocker {
             Some(word) => drop(shared.odd_states.insert(id.clone(), word.to_owned())),
             None => drop(shared.odd_states.remove(id)),
         }
+        shared.note();
     }
 
     /// Events are neither told nor remembered, until `false`.
     pub fn lose_events(&self, lost: bool) {
-        self.lock().forgetful = lost;
+        let mut shared = self.lock();
+        shared.forgetful = lost;
+        shared.note();
     }
 
     /// Notes the call, and waits as the mood and the latency want it.
@@ -532,6 +567,21 @@ impl Engine for FakeDocker {
 }
 
 impl Shared {
+    /// Notes whether something is wrong now.
+    fn note(&mut self) {
+        let wrong = self.mood != Mood::Up
+            || self.forgetful
+            || self.old_list.is_some()
+            || self.latency + self.list_latency > Duration::from_secs(1)
+            || !(self.unreadable.is_empty() && self.stuck.is_empty() && self.odd_states.is_empty());
+        let now = Instant::now();
+        match self.clear.last_mut() {
+            Some((_, end @ None)) if wrong => *end = Some(now),
+            Some((_, Some(_))) if !wrong => self.clear.push((now, None)),
+            _ => {}
+        }
+    }
+
     /// The engine's clock: it never stands still, not even while the test's does.
     fn stamp(&mut self) -> i64 {
         let elapsed = i64::try_from(self.begun.elapsed().as_nanos()).unwrap();
@@ -573,7 +623,13 @@ impl Shared {
             stop_timeout: spec.stop_timeout,
             rendered_tags: None,
         };
-        let inside = Inside { facts, published: spec.published, health: spec.health, auto_remove: spec.auto_remove };
+        let inside = Inside {
+            facts,
+            touched: Instant::now(),
+            published: spec.published,
+            health: spec.health,
+            auto_remove: spec.auto_remove,
+        };
         self.containers.insert(id.clone(), inside);
         id
     }
@@ -646,6 +702,9 @@ impl Shared {
 
     fn emit(&mut self, id: &ContainerId, kind: EventKind) {
         let time = EventTime(self.stamp());
+        if let Some(inside) = self.containers.get_mut(id) {
+            inside.touched = Instant::now();
+        }
         if self.forgetful {
             return;
         }

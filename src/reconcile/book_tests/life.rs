@@ -130,6 +130,18 @@ fn a_chain_of_sharers_follows_its_far_end() {
 }
 
 #[test]
+fn an_owner_that_nobody_told_about_is_asked_for() {
+    let mut story = Story::new();
+    // After a start only what runs is looked at; the network of one that ended may be that of a third one.
+    let (near, far) = ("b".repeat(64), "a".repeat(64));
+    story.here(running("a", "web")).here(sharing("c", "side", &near));
+    assert_eq!(story.asks(), [id("b")]);
+    story.here(ended(sharing("b", "near", &far), State::Exited)).settle();
+    assert_eq!(story.ids(), ["n1:side:80", "n1:web:80"]);
+    assert!(story.here(sharing("c", "side", &near)).asks().is_empty());
+}
+
+#[test]
 fn a_circle_of_sharers_is_nothing_and_ends() {
     let mut story = Story::new();
     story.here(sharing("a", "x", "y")).here(sharing("b", "y", "x")).here(sharing("a", "x", "y")).settle();
