@@ -334,16 +334,13 @@ impl Book {
         // Under its old name others may have depended on it.
         let mut dependents = match self.containers.held.get(id) {
             Some(held) if held.sight.container.name != sight.container.name => {
-                self.containers.dependents_of(&held.sight)
+                self.containers.dependents_of(id, &held.sight.container.name)
             }
             _ => Vec::new(),
         };
         self.containers.remember(id, Arc::clone(sight));
-        if let Some(owner) = self.containers.unknown_owner(sight) {
-            self.ask(owner);
-        }
         let told = self.mean(id, heard);
-        dependents.extend(self.containers.dependents_of(sight));
+        dependents.extend(self.containers.dependents_of(id, &sight.container.name));
         for dependent in dependents {
             self.mean(&dependent, heard);
         }
@@ -356,6 +353,13 @@ impl Book {
             return Told { notes: Vec::new(), nothing: None, name: String::new() };
         };
         let sight = Arc::clone(&held.sight);
+        if let Some(owner) = self.containers.unknown_owner(&sight) {
+            if let Some(held) = self.containers.held.get_mut(id) {
+                held.waits = true;
+            }
+            self.ask(owner);
+            return Told { notes: Vec::new(), nothing: None, name: sight.container.name.clone() };
+        }
         let Registration { verdict, notes } = registration::register(&sight, &self.containers, &self.settings);
         let (services, hold_on, nothing) = match verdict {
             Verdict::Services(planned) => (planned, None, None),
@@ -368,6 +372,7 @@ impl Book {
         let mut told = Told { notes: Vec::new(), nothing: None, name: sight.container.name.clone() };
         if let Some(held) = self.containers.held.get_mut(id) {
             held.hold = hold_on;
+            held.waits = false;
             told.notes = notes.iter().filter(|note| !held.notes.contains(note)).cloned().collect();
             if nothing != held.nothing {
                 told.nothing.clone_from(&nothing);
@@ -426,8 +431,8 @@ impl Book {
                 self.items.renew(at, heard);
             }
         }
-        let Some(held) = held else { return };
-        for (at, wanted) in held.keys {
+        let (keys, name) = held.map(|held| (held.keys, held.sight.container.name.clone())).unwrap_or_default();
+        for (at, wanted) in keys {
             self.claims.remove(&at, id);
             if self.wanted.get(&wanted).is_some_and(|service| container_of(service).as_ref() == Some(id)) {
                 self.set_wanted(&wanted, None);
@@ -435,7 +440,7 @@ impl Book {
             self.items.renew(&wanted, heard);
             self.settle(&at, heard);
         }
-        for dependent in self.containers.dependents_of(&held.sight) {
+        for dependent in self.containers.dependents_of(id, &name) {
             self.mean(&dependent, heard);
         }
     }
@@ -533,6 +538,7 @@ impl Book {
             Some(Held { hold: Some((status, output)), .. }) => {
                 diff::report(&Service::docker_check_id(&actual.id), *status, output, &actual)
             }
+            Some(held) if held.waits => None,
             // Make before break: the new one is on its way.
             Some(held) if self.has_writes_to_come(&container, held) => None,
             Some(_) => Some(Op::Deregister(actual.id)),
@@ -573,7 +579,10 @@ impl Book {
         else {
             return None;
         };
-        let known = self.containers.held.contains_key(&holder) || self.gone.contains(&holder);
+        let known = match self.containers.held.get(&holder) {
+            Some(held) => !held.waits,
+            None => self.gone.contains(&holder),
+        };
         (!known && container_of(wanted).as_ref() != Some(&holder)).then_some(holder)
     }
 

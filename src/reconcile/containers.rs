@@ -1,10 +1,10 @@
 //! The containers that the observation told about, found by id and by name, and which of them depend on which. Pure.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::consul::Status;
-use crate::docker::{ContainerId, NetworkMode, Sight};
+use crate::docker::{ContainerId, NetworkMode, Sight, State};
 use crate::registration::{Note, Peers};
 
 /// A container with what it means.
@@ -17,6 +17,8 @@ pub struct Held {
     pub keys: HashMap<String, String>,
     /// What was told about its labels.
     pub notes: Vec<Note>,
+    /// What it means depends on a container about which nobody has told yet: everything stays as it is.
+    pub waits: bool,
     /// Why nothing is registered for it.
     pub nothing: Option<String>,
 }
@@ -29,6 +31,8 @@ pub struct Containers {
     pub(super) names: HashMap<String, ContainerId>,
     /// Containers whose meaning depends on the one with this id or name.
     pub(super) dependents: HashMap<String, BTreeSet<ContainerId>>,
+    /// Those of them, by id, of which Docker has said that they do not exist.
+    pub(super) missing: HashSet<String>,
 }
 
 impl Peers for Containers {
@@ -45,6 +49,7 @@ impl Containers {
         if let Some(before) = before.filter(|before| before.container.name != sight.container.name) {
             self.unlink(id, &before);
         }
+        self.missing.remove(id.as_str());
         self.names.insert(sight.container.name.clone(), id.clone());
         for on in depends_on(&sight) {
             self.dependents.entry(on.to_owned()).or_default().insert(id.clone());
@@ -52,24 +57,32 @@ impl Containers {
         match self.held.get_mut(id) {
             Some(held) => held.sight = sight,
             None => {
-                let held = Held { sight, hold: None, keys: HashMap::new(), notes: Vec::new(), nothing: None };
+                let held =
+                    Held { sight, hold: None, waits: false, keys: HashMap::new(), notes: Vec::new(), nothing: None };
                 self.held.insert(id.clone(), held);
             }
         }
     }
 
-    /// It does not exist any more.
+    /// It does not exist (any more).
     pub fn forget(&mut self, id: &ContainerId) -> Option<Held> {
+        if self.dependents.contains_key(id.as_str()) {
+            self.missing.insert(id.as_str().to_owned());
+        }
         let held = self.held.remove(id)?;
         self.unlink(id, &held.sight);
         Some(held)
     }
 
     /// The container on the way to the owner of the network that this one shares about which nobody has told yet, if it is
-    /// named by its id.
+    /// named by its id: then it can be asked for. Of a container that does not run nobody needs to know that.
     pub fn unknown_owner(&self, sight: &Sight) -> Option<ContainerId> {
         /// Digits of a full id.
         const FULL: usize = 64;
+        let runs = matches!(sight.container.state, State::Running | State::Paused | State::Unknown(_));
+        if sight.draining || !runs {
+            return None;
+        }
         let mut mode = &sight.container.network_mode;
         // A chain longer than there are containers is a circle.
         for _ in 0..=self.held.len() {
@@ -77,7 +90,10 @@ impl Containers {
             let by_name = || self.names.get(owner).and_then(|id| self.held.get(id));
             match self.held.get(&ContainerId::new(owner.as_str())).or_else(by_name) {
                 Some(held) => mode = &held.sight.container.network_mode,
-                None => return (owner.len() == FULL).then(|| ContainerId::new(owner.as_str())),
+                None => {
+                    let unknown = owner.len() == FULL && !self.missing.contains(owner);
+                    return unknown.then(|| ContainerId::new(owner.as_str()));
+                }
             }
         }
         None
@@ -92,21 +108,25 @@ impl Containers {
                 dependents.remove(id);
                 if dependents.is_empty() {
                     self.dependents.remove(on);
+                    self.missing.remove(on);
                 }
             }
         }
     }
 
-    /// Everything that may mean something else now that this one changed, and what depends on that in turn, nearest first.
-    pub fn dependents_of(&self, sight: &Sight) -> Vec<ContainerId> {
+    /// Everything that may mean something else now that the container with this id and name changed, and what depends on
+    /// that in turn, nearest first.
+    pub fn dependents_of(&self, id: &ContainerId, name: &str) -> Vec<ContainerId> {
         let mut found: Vec<ContainerId> = Vec::new();
-        let mut queue = VecDeque::from([(&sight.container.id, &sight.container.name)]);
-        while let Some((id, name)) = queue.pop_front() {
-            for dependent in [id.as_str(), id.short(), name].iter().filter_map(|on| self.dependents.get(*on)).flatten()
+        let mut queue = VecDeque::from([(id, name)]);
+        while let Some((near, name)) = queue.pop_front() {
+            for dependent in
+                [near.as_str(), near.short(), name].iter().filter_map(|on| self.dependents.get(*on)).flatten()
             {
-                if *dependent != sight.container.id && !found.contains(dependent) {
+                if dependent != id && !found.contains(dependent) {
                     found.push(dependent.clone());
-                    queue.extend(self.held.get_key_value(dependent).map(|(id, held)| (id, &held.sight.container.name)));
+                    let held = self.held.get_key_value(dependent);
+                    queue.extend(held.map(|(id, held)| (id, held.sight.container.name.as_str())));
                 }
             }
         }

@@ -251,7 +251,7 @@ fn nothing_is_kept_of_what_is_gone() {
         story.gone("a").gone("b").gone("c").settle();
         let book = &story.book;
         assert!(book.containers.held.is_empty() && book.containers.names.is_empty());
-        assert!(book.containers.dependents.is_empty());
+        assert!(book.containers.dependents.is_empty() && book.containers.missing.is_empty());
         assert!(book.registered.is_empty() && book.gone.is_empty() && book.asked.is_empty() && book.beats.is_empty());
         assert_eq!(book.wanted.len(), 1);
         assert!(book.items.len() <= 1, "{:?}", book.items);

@@ -129,6 +129,30 @@ fn an_owner_that_nobody_told_about_is_asked_for() {
 }
 
 #[test]
+fn a_sharer_keeps_what_it_has_until_docker_has_told_about_its_owner() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).here(sharing("b", "side", &"a".repeat(64))).settle();
+    story.restart();
+    story.here(sharing("b", "side", &"a".repeat(64)));
+    assert!(story.settle().is_empty(), "the agent was started anew and has not seen everything yet");
+    assert!(story.after(3600).settle().is_empty());
+    assert_eq!(story.asks(), [id("a")]);
+    story.here(running("a", "web"));
+    assert!(story.settle().is_empty());
+
+    story.restart();
+    story.here(ended(sharing("b", "side", &"a".repeat(64)), State::Exited));
+    assert_eq!(story.settle(), ["deregister n1:side:80"], "for that nobody needs to know its owner");
+    story.here(running("a", "web")).here(sharing("b", "side", &"a".repeat(64))).settle();
+
+    story.restart();
+    story.here(sharing("b", "side", &"a".repeat(64))).settle();
+    let mut writes = story.gone("a").settle();
+    writes.sort();
+    assert_eq!(writes, ["deregister n1:side:80", "deregister n1:web:80"]);
+}
+
+#[test]
 fn a_circle_of_sharers_is_nothing_and_ends() {
     let mut story = Story::new();
     story.here(sharing("a", "x", "y")).here(sharing("b", "y", "x")).here(sharing("a", "x", "y")).settle();
