@@ -144,7 +144,8 @@ async fn ten_idle_minutes_with_a_hundred_containers_are_sixty_beats_of_the_agent
     }
     world.start();
     world.settles(AT_ONCE).await;
-    seconds(1).await;
+    // Until the next full look: what an event told before the first one is looked at once more then.
+    seconds(35).await;
     let (asked, tried) = (world.docker.calls(), world.wire.count());
     world.writes();
     seconds(600).await;
