@@ -220,19 +220,16 @@ impl<R: Registry> Worker<R> {
     }
 
     fn wake_at(&self, now: Instant) -> Instant {
+        // What is under way wakes by itself.
         let read = match self.link {
-            Link::Up if self.reading => now + POLL,
-            Link::Up => self.read_at,
-            Link::Down { retry_at } => retry_at.max(now + Duration::from_millis(10)),
+            _ if self.reading => None,
+            Link::Up => Some(self.read_at),
+            Link::Down { retry_at } => Some(retry_at),
         };
-        let watch = (self.watches.is_empty() && self.link == Link::Up)
-            .then_some(self.watch_at.max(now + Duration::from_millis(10)));
-        let item = self.book.next_due().filter(|_| self.link == Link::Up && self.book.running() < WRITES);
-        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(now + POLL)
+        let up = self.link == Link::Up;
+        let watch = (up && self.watches.is_empty() && self.book.read_once()).then_some(self.watch_at);
+        let item = self.book.next_due().filter(|_| up && self.book.running() < WRITES);
+        [read, watch, item, Some(self.own_beat_at), self.beat_at].into_iter().flatten().min().unwrap_or(now + POLL)
     }
 
     fn on_time(&mut self, now: Instant) {
