@@ -95,7 +95,7 @@ fn foreign(id: &str, name: &str, meta: &[(&str, &str)]) -> ActualService {
 }
 
 /// The mark of an agent with our node name on another engine.
-fn namesakes<'a>(container: &'a str) -> [(&'a str, &'a str); 4] {
+fn namesakes(container: &str) -> [(&str, &str); 4] {
     [("managed-by", "remora"), ("remora-node", "n1"), ("remora-engine", "OTHER"), ("container-id", container)]
 }
 

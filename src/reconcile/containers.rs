@@ -54,14 +54,12 @@ impl Containers {
         for on in depends_on(&sight) {
             self.dependents.entry(on.to_owned()).or_default().insert(id.clone());
         }
-        match self.held.get_mut(id) {
-            Some(held) => held.sight = sight,
-            None => {
-                let held =
-                    Held { sight, hold: None, waits: false, keys: HashMap::new(), notes: Vec::new(), nothing: None };
-                self.held.insert(id.clone(), held);
-            }
+        if let Some(held) = self.held.get_mut(id) {
+            held.sight = sight;
+            return;
         }
+        let held = Held { sight, hold: None, waits: false, keys: HashMap::new(), notes: Vec::new(), nothing: None };
+        self.held.insert(id.clone(), held);
     }
 
     /// It does not exist (any more).
@@ -88,13 +86,11 @@ impl Containers {
         for _ in 0..=self.held.len() {
             let NetworkMode::Container(owner) = mode else { return None };
             let by_name = || self.names.get(owner).and_then(|id| self.held.get(id));
-            match self.held.get(&ContainerId::new(owner.as_str())).or_else(by_name) {
-                Some(held) => mode = &held.sight.container.network_mode,
-                None => {
-                    let unknown = owner.len() == FULL && !self.missing.contains(owner);
-                    return unknown.then(|| ContainerId::new(owner.as_str()));
-                }
-            }
+            let Some(held) = self.held.get(&ContainerId::new(owner.as_str())).or_else(by_name) else {
+                let unknown = owner.len() == FULL && !self.missing.contains(owner);
+                return unknown.then(|| ContainerId::new(owner.as_str()));
+            };
+            mode = &held.sight.container.network_mode;
         }
         None
     }

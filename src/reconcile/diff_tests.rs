@@ -68,9 +68,12 @@ fn what_consul_adds_by_itself_is_no_difference() {
     assert_eq!(towards(&wanted, Some(&actual)), None);
 }
 
+/// Somebody's hands.
+type Edit = fn(&mut ActualService);
+
 #[test]
 fn every_edit_from_outside_is_seen() {
-    let edits: [(&str, fn(&mut ActualService)); 10] = [
+    let edits: [(&str, Edit); 10] = [
         ("name", |s| s.name.push('x')),
         ("address", |s| s.address.push('1')),
         ("port", |s| s.port += 1),

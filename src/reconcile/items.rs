@@ -247,15 +247,24 @@ impl Items {
         self.by_key.get(key)?.failure.as_deref()
     }
 
+    fn ended(&mut self, key: &str) -> Option<&mut Item> {
+        let item = self.by_key.get_mut(key)?;
+        if std::mem::replace(&mut item.running, false) {
+            self.running = self.running.saturating_sub(1);
+        }
+        Some(item)
+    }
+}
+
+#[cfg(test)]
+impl Items {
     /// How many registrations something is known about.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn known(&self) -> usize {
         self.by_key.len()
     }
 
     /// Compares every number and index with the same worked out anew.
-    #[cfg(test)]
-    pub fn recount(&self) {
+    pub(super) fn recount(&self) {
         let pending: BTreeSet<&String> = (self.queue.iter())
             .chain(self.timers.iter().map(|(_, key)| key))
             .chain(self.by_key.iter().filter(|(_, item)| item.running).map(|(key, _)| key))
@@ -265,14 +274,6 @@ impl Items {
         let failing: BTreeSet<String> =
             self.by_key.iter().filter(|(_, item)| item.failure.is_some()).map(|(key, _)| key.clone()).collect();
         assert_eq!(self.failing, failing, "failing");
-    }
-
-    fn ended(&mut self, key: &str) -> Option<&mut Item> {
-        let item = self.by_key.get_mut(key)?;
-        if std::mem::replace(&mut item.running, false) {
-            self.running = self.running.saturating_sub(1);
-        }
-        Some(item)
     }
 }
 

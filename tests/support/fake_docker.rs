@@ -268,9 +268,10 @@ impl FakeDocker {
     /// `docker pause` or `docker unpause`.
     pub fn pause(&self, id: &ContainerId, paused: bool) {
         let mut shared = self.lock();
-        let (from, to, word) = match paused {
-            true => (Status::Running, Status::Paused, "pause"),
-            false => (Status::Paused, Status::Running, "unpause"),
+        let (from, to, word) = if paused {
+            (Status::Running, Status::Paused, "pause")
+        } else {
+            (Status::Paused, Status::Running, "unpause")
         };
         if shared.facts(id).state == from {
             shared.facts(id).state = to;
@@ -635,7 +636,7 @@ impl Shared {
 
     fn start(&mut self, id: &ContainerId) {
         let started_at = self.stamp_text();
-        let address = Ipv4Addr::new(172, 17, (self.made >> 8) as u8, self.made as u8);
+        let address = Ipv4Addr::from_bits(0xAC11_0000 | (u32::try_from(self.made).unwrap() & 0xFFFF));
         let mut port = self.last_port;
         let Some(inside) = self.containers.get_mut(id) else { panic!("no such container: {id}") };
         if has_process(&inside.facts.state) && inside.facts.state != Status::Restarting {

@@ -140,6 +140,10 @@ fn play(story: &mut Story, world: &mut World, step: &Step) {
     }
 }
 
+fn letter_of(container: &ContainerId) -> &'static str {
+    LETTERS.into_iter().find(|letter| container.as_str().starts_with(letter)).expect("one of ours")
+}
+
 /// Docker answers everything that is asked, and all waiting is over.
 fn come_to_rest(story: &mut Story, world: &World) {
     for letter in LETTERS {
@@ -154,7 +158,7 @@ fn come_to_rest(story: &mut Story, world: &World) {
         for asked in story.asks() {
             match world.docker.values().find(|container| container.id == asked) {
                 Some(container) => story.here(container.clone()),
-                None => story.gone(&asked.as_str()[..1].to_owned()),
+                None => story.gone(letter_of(&asked)),
             };
         }
     }
@@ -183,8 +187,7 @@ proptest! {
                 continue;
             }
             let container = story.container_at(&service.id);
-            let letter = &container.as_str()[..1];
-            let known = world.docker.get(letter).expect("registered, and does not exist");
+            let known = world.docker.get(letter_of(&container)).expect("registered, and does not exist");
             match known.state {
                 State::Running => registered.push((container, service.port)),
                 // Kept from before, with the reason on its check; two of them if it was being renamed.
