@@ -189,14 +189,13 @@ impl History {
     fn free_name(&mut self) -> String {
         let taken = self.world.docker.containers();
         let name = self.name();
-        let number = (0..).find(|number| {
-            let name = if *number == 0 { name.to_owned() } else { format!("{name}{number}") };
-            taken.iter().all(|container| container.name != name)
-        });
-        match number {
-            Some(0) | None => name.to_owned(),
-            Some(number) => format!("{name}{number}"),
+        let mut free = name.to_owned();
+        let mut number = 0;
+        while taken.iter().any(|container| container.name == free) {
+            number += 1;
+            free = format!("{name}{number}");
         }
+        free
     }
 
     fn run(&mut self) {
@@ -370,7 +369,6 @@ impl History {
                 // Others lose what they have, too, and so do we: whoever comes first has it then.
                 wire.wipe();
             }
-            13 | 14 => self.edit(),
             15 => self.foreigner(),
             16 => wire.foreigner_goes(self.rng.usize(0..4)),
             _ => self.edit(),

@@ -334,7 +334,9 @@ fn compare(expected: &[Expected], snapshot: &Snapshot, engine: &str) -> Vec<Stri
         .services
         .values()
         .map(AsRef::as_ref)
-        .filter(|service| meta(service, Service::META_ENGINE) == engine && meta(service, Service::META_CONTAINER) != "")
+        .filter(|service| {
+            meta(service, Service::META_ENGINE) == engine && !meta(service, Service::META_CONTAINER).is_empty()
+        })
         .collect();
     let mut keys: BTreeMap<String, usize> = BTreeMap::new();
     for wanted in expected {
@@ -350,7 +352,7 @@ fn compare(expected: &[Expected], snapshot: &Snapshot, engine: &str) -> Vec<Stri
             meta(service, Service::META_CONTAINER) == wanted.container.as_str()
                 && (wanted.perhaps || service.port == wanted.port)
         };
-        let found: Vec<&ActualService> = rest.iter().copied().filter(|service| is_it(&service)).collect();
+        let found: Vec<&ActualService> = rest.iter().copied().filter(is_it).collect();
         rest.retain(|service| !is_it(service));
         if wanted.perhaps {
             for service in found {
