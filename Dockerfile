@@ -22,9 +22,10 @@ RUN awk '/^\[/ { skip = /^\[\[(bench|test|example)\]\]/ } !skip' Cargo.toml > st
 
 # Then the source. `touch`: cargo compares times, and the files may be older than the empty crate above.
 COPY . .
+ARG REVISION=unknown
 RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
     && touch src/main.rs src/lib.rs \
-    && cargo build --release --locked --target "$target" \
+    && REMORA_REVISION="$REVISION" cargo build --release --locked --target "$target" \
     && mkdir -p /out/etc/ssl/certs \
     && cp "target/$target/release/remora" /out/remora \
     # For a Consul whose certificate a public authority has signed.

@@ -38,7 +38,7 @@ packed() {
     triple=$(rustc -vV | sed -n 's/^host: //p')
     [[ $triple == *-linux-* ]] || die "cargo on this machine builds for $triple, the image needs Linux: use --from-source."
     say "image: building the static binary for $triple with this machine's cargo…"
-    (cd "$root" && RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$triple" >&2)
+    (cd "$root" && REMORA_REVISION=${revision:0:12} RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$triple" >&2)
 
     context=$(mktemp -d)
     # Expanded now: at the end of the script the variable is not there any more.

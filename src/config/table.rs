@@ -353,7 +353,13 @@ pub const FLAGS: &[Flag] = &[
     flag("tags", Takes::Text, Effect::Sets("REMORA_TAGS")),
     flag("deregister", Takes::Text, Effect::Sets("REMORA_DEREGISTER")),
     flag("resync", Takes::Number, Effect::SetsSeconds("REMORA_RESYNC")),
-    flag("cleanup", Takes::Nothing, Effect::Nothing("Remora always removes what it registered and what is gone")),
+    flag(
+        "cleanup",
+        Takes::Nothing,
+        Effect::Nothing(
+            "Remora always removes what it registered itself and what is gone; what registrator left it only takes over",
+        ),
+    ),
     flag(
         "ttl",
         Takes::Number,

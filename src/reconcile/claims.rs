@@ -15,7 +15,8 @@ use crate::docker::ContainerId;
 pub struct Claim {
     /// Whose wish it is.
     pub container: ContainerId,
-    /// When that container was created, RFC 3339 with the same number of digits: it sorts as text.
+    /// When that container was created, RFC 3339. Compared as text, which is right but for the last digits of a second:
+    /// what counts is that every look comes to the same answer.
     pub created: String,
     /// The definition under the id it wishes for.
     pub service: Arc<Service>,

@@ -67,7 +67,7 @@ pub struct ConsulView {
     pub services: usize,
     /// How many wait for a write or another attempt.
     pub pending: usize,
-    /// Services that Consul refuses, by id, at most [`ConsulView::MAX_FAILING`]; see [`ConsulView::set_failing`].
+    /// Services that Consul refuses, by id: the first of them.
     pub failing: Vec<Failing>,
     /// How many there are altogether.
     pub failing_count: usize,
@@ -87,9 +87,6 @@ pub struct Failing {
 }
 
 impl ConsulView {
-    /// Failing services that are kept: a page of them; when more fail, it is one cause and not many.
-    pub const MAX_FAILING: usize = 50;
-
     /// Before the first contact.
     #[must_use]
     pub fn starting(now: Instant) -> Self {
@@ -103,15 +100,6 @@ impl ConsulView {
             trouble: None,
             last_tick: now,
         }
-    }
-
-    /// Takes over what fails at the moment: the first [`ConsulView::MAX_FAILING`] by id, and the count of all.
-    pub fn set_failing(&mut self, all: impl IntoIterator<Item = Failing>) {
-        let mut all: Vec<_> = all.into_iter().collect();
-        all.sort_unstable();
-        self.failing_count = all.len();
-        all.truncate(Self::MAX_FAILING);
-        self.failing = all;
     }
 }
 
@@ -324,9 +312,9 @@ mod tests {
     #[test]
     fn refused_services_are_a_warning_that_names_them() {
         let mut consul = consul();
-        consul
-            .set_failing((0..60).rev().map(|n| Failing { id: format!("n:web-{n:02}:80"), reason: "no\nright".into() }));
-        assert_eq!(consul.failing.len(), ConsulView::MAX_FAILING);
+        let failing = |n| Failing { id: format!("n:web-{n:02}:80"), reason: "no\nright".into() };
+        consul.failing = (0..20).map(failing).collect();
+        consul.failing_count = 60;
         let (status, output) = summary(&docker(), &consul);
         assert_eq!(status, Status::Warning);
         assert!(output.contains("60 services refused by Consul:\nn:web-00:80: no right\n"), "{output}");
