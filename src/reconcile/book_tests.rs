@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::*;
-use crate::consul::{ActualCheck, Check, CheckKind};
+use crate::consul::{ActualCheck, Check, CheckKind, Snapshot};
+use crate::docker::Sight;
 use crate::docker::{Binding, Container, Health, HealthStatus, NetworkMode, Port, Protocol, Signal, State};
+use crate::telemetry::Drift;
 
 #[path = "book_tests/any_history.rs"]
 mod any_history;

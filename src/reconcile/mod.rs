@@ -8,7 +8,7 @@
 //! * [`containers`]: the containers that were told about, and which depend on which.
 //! * [`shown`]: a snapshot of Consul by key.
 //! * [`book`]: the whole state; pure.
-//! * [`worker`]: the task around the book.
+//! * [`worker`]: the task around the book; [`telling`]: what it logs.
 
 pub mod book;
 pub mod claims;
@@ -17,6 +17,7 @@ pub mod diff;
 pub mod items;
 pub mod own;
 mod shown;
+pub mod telling;
 pub mod worker;
 
 pub use book::Book;

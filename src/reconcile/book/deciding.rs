@@ -1,0 +1,171 @@
+//! Who gets an id, and which write comes next for a registration. The gates before every overwrite and every removal are
+//! here and in [`own`].
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Book, container_of};
+use crate::consul::{ActualService, Service};
+use crate::docker::ContainerId;
+use crate::reconcile::claims::Occupant;
+use crate::reconcile::containers::Held;
+use crate::reconcile::diff::{self, Op};
+use crate::reconcile::own::{self, Owner};
+use crate::reconcile::shown::key;
+
+impl Book {
+    /// Decides anew who gets the id `at`, and who gets one of their own.
+    pub(super) fn settle(&mut self, at: &str, heard: Option<Instant>) {
+        if self.claims.of(at).is_empty() {
+            return;
+        }
+        let occupant = self.occupant(at);
+        for (container, service) in self.claims.settle(at, &occupant) {
+            let now = key(&service.id);
+            let Some(held) = self.containers.held.get_mut(&container) else { continue };
+            let before = held.keys.insert(at.to_owned(), now.clone());
+            if let Some(before) = before.filter(|before| *before != now) {
+                if self.wanted.get(&before).is_some_and(|service| container_of(service).as_ref() == Some(&container)) {
+                    self.set_wanted(&before, None);
+                }
+                self.items.renew(&before, heard);
+            }
+            if self.wanted.get(&now) != Some(&service) {
+                self.set_wanted(&now, Some(service));
+                self.items.renew(&now, heard);
+            } else if heard.is_some() {
+                self.items.touch(&now, heard);
+            }
+        }
+    }
+
+    pub(super) fn occupant(&self, at: &str) -> Occupant {
+        // No label may take, or hide, the agent's own service.
+        if at == self.own_key || self.contested.contains(at) {
+            return Occupant::Stranger;
+        }
+        let Some(actual) = self.actual.get(at) else { return Occupant::Free };
+        match own::owner(actual, &self.settings) {
+            // It is expected back: until then nobody takes its place.
+            Owner::Ours(Some(container)) if self.containers.held.get(&container).is_some_and(Held::stays) => {
+                Occupant::Stranger
+            }
+            Owner::Ours(Some(container)) => Occupant::Container(container),
+            Owner::Ours(None) => Occupant::Free,
+            Owner::Namesake { engine, .. } if self.is_past(&engine) => Occupant::Free,
+            Owner::Unmarked if self.claims.of(at).iter().all(|claim| own::adoptable(actual, &claim.service)) => {
+                Occupant::Free
+            }
+            Owner::Namesake { .. } | Owner::Unmarked | Owner::Foreign => Occupant::Stranger,
+        }
+    }
+
+    pub(super) fn decide(&mut self, at: &str) -> Option<Op> {
+        if at == self.own_key && !self.spoken {
+            return None;
+        }
+        if let Some(double) = self.doubles.get(at).cloned()
+            && let Owner::Ours(Some(container)) = own::owner(&double, &self.settings)
+            && let Some(op) = self.unwanted(double, container)
+        {
+            return Some(op);
+        }
+        let actual = self.actual.get(at);
+        if let Some(wanted) = self.wanted.get(at) {
+            if let Some(actual) = actual
+                && !self.may_overwrite(actual, wanted)
+            {
+                return None;
+            }
+            if let Some(holder) = actual.and_then(|actual| self.unknown_holder(actual, wanted)) {
+                self.ask(holder);
+                return None;
+            }
+            if self.resend.contains(at) {
+                return Some(Op::Register(Arc::clone(wanted)));
+            }
+            return diff::towards(wanted, actual.map(AsRef::as_ref)).or_else(|| {
+                let check = diff::fed_check(wanted).filter(|_| self.beats.contains(at))?;
+                Some(Op::UpdateCheck { id: check.id.clone(), status: check.status, output: check.output.clone() })
+            });
+        }
+        let actual = actual?;
+        match own::owner(actual, &self.settings) {
+            // Our own service under another id: the node was renamed.
+            Owner::Ours(None) if self.spoken => own::agent_of(actual).map(|_| Op::Deregister(actual.id.clone())),
+            Owner::Ours(Some(container)) => self.unwanted(ActualService::clone(actual), container),
+            Owner::Namesake { engine, container: Some(container) } if self.is_past(&engine) => {
+                self.unwanted(ActualService::clone(actual), container)
+            }
+            Owner::Ours(None) | Owner::Namesake { .. } | Owner::Unmarked | Owner::Foreign => None,
+        }
+    }
+
+    pub(super) fn may_overwrite(&self, actual: &ActualService, wanted: &Service) -> bool {
+        match own::owner(actual, &self.settings) {
+            Owner::Ours(_) => true,
+            Owner::Namesake { engine, .. } => self.is_past(&engine),
+            Owner::Unmarked => own::adoptable(actual, wanted),
+            Owner::Foreign => false,
+        }
+    }
+
+    /// What to do with a registration of ours that nobody wants: it goes only if Docker has said that its container does
+    /// not exist, does not run, or means something else now.
+    pub(super) fn unwanted(&mut self, actual: ActualService, container: ContainerId) -> Option<Op> {
+        match self.containers.held.get(&container) {
+            Some(Held { waits: true, .. }) => None,
+            Some(Held { hold: Some((status, output)), .. }) => {
+                diff::report(&Service::docker_check_id(&actual.id), *status, output, &actual)
+            }
+            // Make before break: the new one is on its way.
+            Some(held) if self.has_writes_to_come(&container, held) => None,
+            Some(_) => Some(Op::Deregister(actual.id)),
+            None if self.gone.contains(&container) => Some(Op::Deregister(actual.id)),
+            None => {
+                self.ask(container);
+                None
+            }
+        }
+    }
+
+    /// Whether something that this container wants is not registered for it yet, but may be: Consul has not refused it for
+    /// good, nor is it somebody else's. Until then the old registration is all that tells where it is.
+    pub(super) fn has_writes_to_come(&self, container: &ContainerId, held: &Held) -> bool {
+        held.keys.values().any(|at| {
+            let Some(wanted) = self.wanted.get(at) else { return false };
+            let registered = self.registered.get(container).is_some_and(|keys| keys.contains(at));
+            let allowed = self.actual.get(at).is_none_or(|actual| self.may_overwrite(actual, wanted));
+            !registered && allowed && !self.items.is_rejected(at)
+        })
+    }
+
+    /// What is registered for the container of this definition and not wanted any more: its time may have come.
+    pub(super) fn retire(&mut self, wanted: Option<&Arc<Service>>) {
+        let Some(container) = wanted.and_then(|service| container_of(service)) else { return };
+        for at in self.registered.get(&container).into_iter().flatten() {
+            if !self.wanted.contains_key(at) {
+                self.items.touch(at, None);
+            }
+        }
+    }
+
+    /// The container that has what `wanted` is to overwrite, if nobody has told yet what became of it: after a start
+    /// both may run, and whoever has an id keeps it.
+    pub(super) fn unknown_holder(&self, actual: &ActualService, wanted: &Service) -> Option<ContainerId> {
+        let (Owner::Ours(Some(holder)) | Owner::Namesake { container: Some(holder), .. }) =
+            own::owner(actual, &self.settings)
+        else {
+            return None;
+        };
+        let known = self.containers.held.contains_key(&holder) || self.gone.contains(&holder);
+        (!known && container_of(wanted).as_ref() != Some(&holder)).then_some(holder)
+    }
+
+    pub(super) fn ask(&mut self, container: ContainerId) {
+        if self.asked.insert(container.clone()) {
+            self.asks.push(container);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a read of Consul shows: what others did to ours, what was lost, and which agents there are.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Book;
+use crate::consul::{ActualService, Service, Snapshot};
+use crate::reconcile::diff::{self, Op};
+use crate::reconcile::own::{self, Owner};
+use crate::reconcile::shown::Shown;
+use crate::telemetry::Drift;
+
+/// The registrations of another engine with our node name are this node's own past, and not a living namesake's, when
+/// no agent of that engine has been registered here for so long. A namesake that lives re-registers itself within
+/// seconds of losing its registration.
+const NAMESAKE_AWAY: Duration = Duration::from_secs(60);
+
+impl Book {
+    /// A read of Consul begins.
+    pub fn reading(&mut self) {
+        self.written.clear();
+    }
+
+    /// A read of Consul ended with this. Returns what others did to registrations of ours.
+    pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Vec<(String, Drift)> {
+        let mut drift = Vec::new();
+        self.ahead = false;
+        let Shown { by_key: shown, contested, doubles } = Shown::sort(snapshot, &self.wanted, &self.settings);
+        let mut changed = self.note_agents(&shown, now);
+        changed.extend(contested.symmetric_difference(&self.contested).cloned());
+        changed.extend(doubles.keys().filter(|at| !self.doubles.contains_key(*at)).cloned());
+        self.contested = contested;
+        self.doubles = doubles;
+        for (at, service) in &shown {
+            self.items.seen(at);
+            if let Some(actual) = self.actual.get_mut(at)
+                && actual == *service
+            {
+                // One copy of the two is enough.
+                *actual = Arc::clone(service);
+                continue;
+            }
+            if self.just_written(at) {
+                continue;
+            }
+            if let Some(kind) = self.edited(at, service) {
+                drift.push((at.clone(), kind));
+                self.items.contested(at, now, chance());
+            }
+            self.set_actual(at, Some(Arc::clone(service)));
+            changed.push(at.clone());
+        }
+        let lost: Vec<String> = self.actual.keys().filter(|at| !shown.contains_key(*at)).cloned().collect();
+        for at in lost {
+            if self.just_written(&at) {
+                continue;
+            }
+            self.set_actual(&at, None);
+            if self.wanted.contains_key(&at) {
+                drift.push((at.clone(), Drift::Missing));
+                self.items.vanished(&at, now, chance());
+            }
+            changed.push(at);
+        }
+        if !std::mem::replace(&mut self.read_once, true) {
+            changed.extend(self.wanted.keys().cloned());
+        }
+        for at in changed {
+            self.settle(&at, None);
+            self.items.touch(&at, None);
+        }
+        drift
+    }
+
+    /// What somebody did to this registration of ours; `None` when it is as wanted, or when we are about to write there.
+    pub(super) fn edited(&self, at: &str, now: &ActualService) -> Option<Drift> {
+        if !self.actual.contains_key(at) || self.items.is_waiting(at) {
+            return None;
+        }
+        let wanted = self.wanted.get(at)?;
+        match diff::towards(wanted, Some(now))? {
+            // Nobody fed it while we were away: that was us.
+            Op::UpdateCheck { .. } if at == self.own_key => None,
+            Op::Register(_) if diff::difference(wanted, now) == Some("checks") => Some(Drift::MissingCheck),
+            Op::Register(_) | Op::Deregister(_) => Some(Drift::Changed),
+            Op::UpdateCheck { .. } => Some(Drift::ChangedCheck),
+            Op::RemoveCheck(_) => Some(Drift::ForeignCheck),
+        }
+    }
+
+    pub(super) fn is_past(&self, engine: &str) -> bool {
+        self.past.contains(engine)
+    }
+
+    /// Notes which engines appear in marks without an agent of theirs being registered. Returns the keys of those that were
+    /// taken for the past and are not.
+    pub(super) fn note_agents(&mut self, shown: &HashMap<String, &Arc<ActualService>>, now: Instant) -> Vec<String> {
+        let present: HashSet<&str> = shown.values().filter_map(|service| own::agent_of(service)).collect();
+        let mut absent: HashSet<String> = HashSet::new();
+        for service in shown.values() {
+            if let Owner::Namesake { engine, .. } = own::owner(service, &self.settings)
+                && !present.contains(engine.as_str())
+            {
+                absent.insert(engine);
+            }
+        }
+        self.absent.retain(|engine, _| absent.contains(engine));
+        let (past, back): (HashSet<String>, HashSet<String>) =
+            std::mem::take(&mut self.past).into_iter().partition(|engine| absent.contains(engine));
+        self.past = past;
+        for engine in absent {
+            self.absent.entry(engine).or_insert(now);
+        }
+        back.iter().flat_map(|engine| self.keys_of(engine)).collect()
+    }
+
+    /// What is registered with the mark of this engine.
+    pub(super) fn keys_of(&self, engine: &str) -> Vec<String> {
+        let of_engine =
+            |service: &ActualService| service.meta.get(Service::META_ENGINE).is_some_and(|mark| mark == engine);
+        self.actual.iter().filter(|(_, service)| of_engine(service)).map(|(at, _)| at.clone()).collect()
+    }
+
+    /// Time passes: an engine without an agent becomes the past, and its registrations are looked at.
+    pub fn tick(&mut self, now: Instant) {
+        let gone_by: Vec<String> = self
+            .absent
+            .iter()
+            .filter(|(engine, since)| now >= **since + NAMESAKE_AWAY && !self.past.contains(*engine))
+            .map(|(engine, _)| engine.clone())
+            .collect();
+        for engine in gone_by {
+            let keys = self.keys_of(&engine);
+            self.past.insert(engine);
+            for at in keys {
+                self.settle(&at, None);
+                self.items.touch(&at, None);
+            }
+        }
+    }
+
+    /// Whether a snapshot says nothing about this key, because it may be older than our last write there.
+    pub(super) fn just_written(&mut self, at: &str) -> bool {
+        let just_written = self.written.contains(at) || self.items.is_running(at);
+        self.ahead |= just_written;
+        just_written
+    }
+}

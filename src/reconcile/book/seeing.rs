@@ -1,0 +1,136 @@
+//! What the observation saw, and what that means: who claims which id, and what is not wanted any more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Book, Told, container_of};
+use crate::consul::Service;
+use crate::docker::{ContainerId, Sight};
+use crate::reconcile::claims::Claim;
+use crate::reconcile::own;
+use crate::reconcile::shown::key;
+use crate::registration::{self, Registration, Verdict};
+
+/// Digits of a full container id.
+const FULL_ID: usize = 64;
+
+impl Book {
+    pub(super) fn here(&mut self, id: &ContainerId, sight: &Arc<Sight>, heard: Option<Instant>) -> Vec<Told> {
+        self.gone.remove(id);
+        // Under its old name others may have depended on it.
+        let mut dependents = match self.containers.held.get(id) {
+            Some(held) if held.sight.container.name != sight.container.name => {
+                self.containers.dependents_of(&held.sight)
+            }
+            _ => Vec::new(),
+        };
+        self.containers.remember(id, Arc::clone(sight));
+        let mut told = Vec::from_iter(self.mean(id, heard));
+        dependents.extend(self.containers.dependents_of(sight));
+        for dependent in dependents {
+            told.extend(self.mean(&dependent, heard));
+        }
+        told
+    }
+
+    /// Works out anew what a container means.
+    pub(super) fn mean(&mut self, id: &ContainerId, heard: Option<Instant>) -> Option<Told> {
+        let sight = Arc::clone(&self.containers.held.get(id)?.sight);
+        let mut told = Told { notes: Vec::new(), nothing: None, id: id.clone(), name: sight.container.name.clone() };
+        let Registration { verdict, notes } = registration::register(&sight, &self.containers, &self.settings);
+        let (services, hold_on, nothing) = match verdict {
+            Verdict::Services(planned) => (planned, None, None),
+            Verdict::Nothing(reason) => (Vec::new(), None, Some(reason)),
+            Verdict::Hold { status, output } => (Vec::new(), Some((status, output)), None),
+            Verdict::Wait { peer, reason } => {
+                // Nothing is changed for its sake. A full id can be asked for; a name will be in the list, or is gone.
+                let asked = ContainerId::new(peer);
+                if asked.as_str().len() == FULL_ID {
+                    self.ask(asked);
+                }
+                let held = self.containers.held.get_mut(id)?;
+                held.waits = true;
+                told.nothing = (held.nothing.as_ref() != Some(&reason)).then(|| reason.clone());
+                held.nothing = Some(reason);
+                return Some(told);
+            }
+        };
+        let claims: HashMap<String, Arc<Service>> =
+            services.into_iter().map(|planned| (key(&planned.service.id), Arc::new(planned.service))).collect();
+        let mut stirred: Vec<String> = Vec::new();
+        if let Some(held) = self.containers.held.get_mut(id) {
+            held.waits = false;
+            held.hold = hold_on;
+            told.notes = notes.iter().filter(|note| !held.notes.contains(note)).cloned().collect();
+            if nothing != held.nothing {
+                told.nothing.clone_from(&nothing);
+            }
+            self.notes = self.notes + notes.len() - held.notes.len();
+            held.notes = notes;
+            held.nothing = nothing;
+            stirred.extend(held.keys.keys().filter(|at| !claims.contains_key(*at)).cloned());
+        }
+        for at in &stirred {
+            self.claims.remove(at, id);
+        }
+        for (at, service) in claims {
+            let created = sight.container.created.clone();
+            self.claims.insert(&at, Claim { container: id.clone(), created, service });
+            stirred.push(at);
+        }
+        for at in stirred {
+            self.settle(&at, heard);
+            self.withdraw(&at, id, heard);
+        }
+        // What is registered for it under ids that it does not want (any more), or that others want and did not get before
+        // it was known what became of it.
+        for at in self.registered.get(id).into_iter().flatten() {
+            if self.wanted.get(at).and_then(|service| container_of(service)).as_ref() != Some(id) {
+                self.items.renew(at, heard);
+            }
+        }
+        Some(told)
+    }
+
+    /// A container that gave up its claim for `at` does not want the key it had for it.
+    pub(super) fn withdraw(&mut self, at: &str, id: &ContainerId, heard: Option<Instant>) {
+        if self.claims.of(at).iter().any(|claim| claim.container == *id) {
+            return;
+        }
+        let Some(wanted) = self.containers.held.get_mut(id).and_then(|held| held.keys.remove(at)) else { return };
+        if self.wanted.get(&wanted).is_some_and(|service| container_of(service).as_ref() == Some(id)) {
+            self.set_wanted(&wanted, None);
+        }
+        self.items.renew(&wanted, heard);
+    }
+
+    pub(super) fn vanish(&mut self, id: &ContainerId, heard: Option<Instant>) -> Vec<Told> {
+        let (held, dependents) = self.containers.forget(id);
+        if let Some(keys) = self.registered.get(id)
+            && !keys.is_empty()
+        {
+            self.gone.insert(id.clone());
+            for at in keys {
+                self.items.renew(at, heard);
+            }
+        }
+        for (at, double) in &self.doubles {
+            if own::container(double).as_ref() == Some(id) {
+                self.gone.insert(id.clone());
+                self.items.renew(at, heard);
+            }
+        }
+        self.notes -= held.as_ref().map_or(0, |held| held.notes.len());
+        for (at, wanted) in held.map(|held| held.keys).unwrap_or_default() {
+            self.claims.remove(&at, id);
+            if self.wanted.get(&wanted).is_some_and(|service| container_of(service).as_ref() == Some(id)) {
+                self.set_wanted(&wanted, None);
+            }
+            self.items.renew(&wanted, heard);
+            self.settle(&at, heard);
+        }
+        dependents.iter().filter_map(|dependent| self.mean(dependent, heard)).collect()
+    }
+}
