@@ -85,6 +85,8 @@ impl Items {
         let item = self.by_key.entry(key.to_owned()).or_default();
         item.not_before = None;
         item.backoff.reset();
+        item.failure = None;
+        self.failing.remove(key);
         if let Some(at) = item.timer.take() {
             self.timers.remove(&(at, key.to_owned()));
         }
