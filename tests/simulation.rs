@@ -97,6 +97,8 @@ fn history(seed: u64) {
 struct History {
     rng: Rng,
     world: World,
+    /// An agent of the same name, with an engine of its own, on the same Consul.
+    namesake: Option<World>,
     begun: Instant,
     steps: usize,
     /// Faults in Consul make an item wait for so long at most.
@@ -110,9 +112,13 @@ const NAMES: [&str; 8] = ["web", "Web", "shop", "db", "api", "a", "b", "c"];
 
 impl History {
     fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let world = World::new();
+        let namesake = (rng.u8(0..5) == 0).then(|| world.namesake());
         Self {
-            rng: Rng::with_seed(seed),
-            world: World::new(),
+            rng,
+            world,
+            namesake,
             begun: Instant::now(),
             steps: 0,
             patience: Duration::from_secs(60),
@@ -150,14 +156,19 @@ impl History {
                 0..=11 => self.container_step(),
                 12..=14 if docker > 0 => self.docker_fault(),
                 15..=17 if consul > 0 => self.consul_fault(),
-                18 if agent > 0 => {
+                18 if agent == 1 => {
                     self.tell("the agent is killed");
                     self.world.kill().await;
+                }
+                18 if agent == 2 && self.rng.bool() => {
+                    self.tell("the agent is stopped");
+                    self.world.stop().await;
                 }
                 19 => {
                     self.tell("the agent is started");
                     self.world.start();
                 }
+                18 => self.namesake_step().await,
                 _ => {}
             }
             self.pass().await;
@@ -217,6 +228,26 @@ impl History {
         }
         let id = self.world.docker.run(spec);
         self.tell(&format!("run {name} ({id})"));
+    }
+
+    async fn namesake_step(&mut self) {
+        let name = self.name();
+        let (what, which) = (self.rng.u8(0..6), self.rng.usize(0..4));
+        let Some(other) = &mut self.namesake else { return };
+        let containers = other.docker.containers();
+        match what {
+            0..=2 if containers.iter().all(|container| container.name != name) => {
+                drop(other.docker.run(web(name)));
+            }
+            0..=2 => {
+                if let Some(container) = containers.get(which) {
+                    other.docker.remove(&container.id);
+                }
+            }
+            3 => other.kill().await,
+            _ => other.start(),
+        }
+        self.tell(&format!("the namesake does {what} to {name}"));
     }
 
     fn container_step(&mut self) {
@@ -422,7 +453,7 @@ impl History {
         let service: ActualService = match self.rng.u8(0..6) {
             0 => foreign(&format!("{NODE}:{name}:80"), "not-web", &[]),
             1 => foreign(&format!("N1:{}:80", name.to_uppercase()), "not-web", &[]),
-            2 => foreign(&format!("n2:{name}:80"), "web", &mark("n2", "ENGINE000002")),
+            2 => foreign(&format!("n2:{name}:80"), "web", &mark("n2", "ENGINE000003")),
             3 => foreign(&format!("{NODE}:{name}:81"), "web", &[("container-id", &there)]),
             4 => foreign("shared", "not-web", &[("managed-by", "nomad")]),
             _ => foreign(&format!("{name}:80"), name, &[]),
@@ -459,6 +490,9 @@ impl History {
             }
         }
         self.world.start();
+        if let Some(other) = &mut self.namesake {
+            other.start();
+        }
     }
 
     async fn judge(&mut self) {
@@ -469,11 +503,17 @@ impl History {
         while self.world.view().failing_count > 0 && begun.elapsed() < self.patience {
             sleep(Duration::from_secs(1)).await;
         }
+        if let Some(other) = &self.namesake {
+            other.settles(self.patience).await;
+        }
         self.tell("right");
         // A read, a beat and what follows from them.
         sleep(Duration::from_secs(30)).await;
         self.world.writes();
         self.world.stays_right(Duration::from_secs(60)).await;
+        if let Some(other) = &self.namesake {
+            other.stays_right(Duration::from_secs(10)).await;
+        }
         assert_eq!(self.world.writes(), [], "at rest nothing is written");
         let (status, output) = self.world.own_check();
         assert_eq!(status, Status::Passing, "{output}");
@@ -493,6 +533,9 @@ impl History {
         let reads = self.world.wire.reads();
         assert!(reads < 20 * (self.steps + 10) + seconds * 2, "{reads} reads in {seconds} s");
         self.world.kill().await;
+        if let Some(other) = &mut self.namesake {
+            other.kill().await;
+        }
     }
 }
 

@@ -39,8 +39,6 @@ struct Item {
     renewed: bool,
     registered: bool,
     failure: Option<String>,
-    /// Consul will never take it as it is.
-    rejected: bool,
     heard: Option<Instant>,
 }
 
@@ -60,7 +58,6 @@ impl Default for Item {
             renewed: false,
             registered: false,
             failure: None,
-            rejected: false,
             heard: None,
         }
     }
@@ -102,8 +99,9 @@ impl Items {
         let item = self.by_key.entry(key.to_owned()).or_default();
         item.not_before = None;
         item.backoff.reset();
-        item.rejected = false;
         item.renewed = item.running;
+        item.failure = None;
+        self.failing.remove(key);
         if let Some(at) = item.timer.take() {
             self.timers.remove(&(at, key.to_owned()));
         }
@@ -168,7 +166,6 @@ impl Items {
         item.backoff.reset();
         item.failure = None;
         item.registered = registered;
-        item.rejected = false;
         item.renewed = false;
         let heard = item.heard.take();
         self.failing.remove(key);
@@ -193,7 +190,6 @@ impl Items {
         };
         let new = item.failure.as_deref() != Some(reason);
         item.failure = Some(reason.to_owned());
-        item.rejected = class == Class::Rejected;
         let tell_again = item.backoff.worth_telling();
         item.not_before = Some(now + wait);
         self.failing.insert(key.to_owned());
@@ -283,12 +279,6 @@ impl Items {
     pub fn failures(&self, limit: usize) -> Vec<Failure> {
         let reason = |key: &String| Some(Failure { key: key.clone(), reason: self.failure(key)?.to_owned() });
         self.failing.iter().take(limit).filter_map(reason).collect()
-    }
-
-    /// Whether Consul will never take it as it is.
-    #[must_use]
-    pub fn is_rejected(&self, key: &str) -> bool {
-        self.by_key.get(key).is_some_and(|item| item.rejected)
     }
 
     /// Why this registration is not as it should be, if so.

@@ -19,10 +19,15 @@ use remora::consul::{ActualCheck, ActualService, CheckKind, ConsulError, Registr
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Clones are the same Consul.
+/// The sentinel that was waited for last, and what it was.
+type Watched = Option<(String, Option<ActualService>)>;
+
+/// Clones are the same client of the same Consul.
 #[derive(Clone)]
 pub struct FakeConsul {
     shared: Arc<Shared>,
+    /// What this client's last [`Registry::changed`] found.
+    watched: Arc<Mutex<Watched>>,
 }
 
 struct Shared {
@@ -40,7 +45,6 @@ struct State {
     outage: Option<ConsulError>,
     latency: Duration,
     calls: Vec<FakeCall>,
-    watched: Option<(String, Option<ActualService>)>,
 }
 
 /// What was asked of the fake, faulty calls included.
@@ -76,7 +80,13 @@ impl Default for FakeConsul {
 impl FakeConsul {
     /// An agent that knows nothing.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), revision: watch::Sender::new(0) }) }
+        let shared = Shared { state: Mutex::default(), revision: watch::Sender::new(0) };
+        Self { shared: Arc::new(shared), watched: Arc::default() }
+    }
+
+    /// Another client of the same Consul.
+    pub fn another_client(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), watched: Arc::default() }
     }
 
     /// The next `calls` calls fail with this error, after the faults that were asked for earlier.
@@ -128,6 +138,10 @@ impl FakeConsul {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().expect("no test panics while it holds the fake's state")
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Option<(String, Option<ActualService>)>> {
+        self.watched.lock().expect("no test panics while it holds the fake's state")
     }
 
     fn moved(&self) {
@@ -247,16 +261,16 @@ impl Registry for FakeConsul {
 
     async fn changed(&self, sentinel: &str, wait: Duration) -> Result<bool, ConsulError> {
         if let Err(error) = self.begin(FakeCall::Changed).await {
-            self.state().watched = None;
+            *self.watched() = None;
             return Err(error);
         }
         let end = Instant::now() + wait;
         let mut revision = self.shared.revision.subscribe();
         loop {
-            let now = self.registration(sentinel).inspect_err(|_| self.state().watched = None)?;
-            let before = self.state().watched.clone().filter(|(id, _)| id == sentinel);
+            let now = self.registration(sentinel).inspect_err(|_| *self.watched() = None)?;
+            let before = self.watched().clone().filter(|(id, _)| id == sentinel);
             if before.is_none_or(|(_, before)| before != now) {
-                self.state().watched = Some((sentinel.to_owned(), now));
+                *self.watched() = Some((sentinel.to_owned(), now));
                 return Ok(true);
             }
             if timeout_at(end, revision.changed()).await.is_err() {

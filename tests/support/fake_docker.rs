@@ -597,8 +597,11 @@ impl Shared {
     fn create(&mut self, spec: Spec) -> ContainerId {
         assert!(self.find(&spec.name).is_none(), "the name {} is taken", spec.name);
         self.made += 1;
-        // Random-looking, as real ones are, and never two with the same beginning.
-        let id = ContainerId::new(format!("{:016x}", self.made.wrapping_mul(0x9E37_79B9_7F4A_7C15)).repeat(4));
+        // Random-looking, as real ones are, and never two with the same beginning, not even on two engines.
+        let mut seed = std::hash::DefaultHasher::new();
+        self.engine_id.hash(&mut seed);
+        let number = self.made.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ seed.finish();
+        let id = ContainerId::new(format!("{number:016x}").repeat(4));
         let created = self.stamp_text();
         let facts = Container {
             id: id.clone(),

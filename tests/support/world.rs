@@ -70,7 +70,7 @@ impl World {
 
     /// Another engine with an agent of its own, on the same node name and the same Consul.
     pub fn namesake(&self) -> Self {
-        Self::with(FakeDocker::new("ENGINE000002"), self.consul.clone(), "ENGINE000002")
+        Self::with(FakeDocker::new("ENGINE000002"), self.consul.another_client(), "ENGINE000002")
     }
 
     fn with(docker: FakeDocker, consul: FakeConsul, engine: &str) -> Self {
@@ -218,9 +218,10 @@ impl World {
 
     /// What was written about containers since the last time that this was asked.
     pub fn writes(&self) -> Vec<FakeCall> {
-        let own = self.own_id();
+        // Of this agent and, if there is one, of its namesake.
+        let own = format!("{NODE}:remora:");
         let about_itself = |call: &FakeCall| match call {
-            FakeCall::Register(id) | FakeCall::Deregister(id) => *id == own,
+            FakeCall::Register(id) | FakeCall::Deregister(id) => id.starts_with(&own),
             FakeCall::UpdateCheck(check, _) | FakeCall::RemoveCheck(check) => check.starts_with(&own),
             FakeCall::Read | FakeCall::Changed => true,
         };

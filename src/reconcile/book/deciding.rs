@@ -120,7 +120,7 @@ impl Book {
                 diff::report(&Service::docker_check_id(&actual.id), *status, output, &actual)
             }
             // Make before break: the new one is on its way.
-            Some(held) if self.has_writes_to_come(&container, held) => None,
+            Some(held) if self.stands_in(&actual, &container, held) => None,
             Some(_) => Some(Op::Deregister(actual.id)),
             None if self.gone.contains(&container) => Some(Op::Deregister(actual.id)),
             None => {
@@ -130,14 +130,15 @@ impl Book {
         }
     }
 
-    /// Whether something that this container wants is not registered for it yet, but may be: Consul has not refused it for
-    /// good, nor is it somebody else's. Until then the old registration is all that tells where it is.
-    pub(super) fn has_writes_to_come(&self, container: &ContainerId, held: &Held) -> bool {
+    /// Whether this registration stands in for one that its container wants and does not have yet. If Consul refuses that
+    /// one, only as long as it says the same: reached under an old id is better than not at all, but not at an old port.
+    pub(super) fn stands_in(&self, actual: &ActualService, container: &ContainerId, held: &Held) -> bool {
         held.keys.values().any(|at| {
             let Some(wanted) = self.wanted.get(at) else { return false };
             let registered = self.registered.get(container).is_some_and(|keys| keys.contains(at));
-            let allowed = self.actual.get(at).is_none_or(|actual| self.may_overwrite(actual, wanted));
-            !registered && allowed && !self.items.is_rejected(at)
+            let allowed = self.actual.get(at).is_none_or(|there| self.may_overwrite(there, wanted));
+            let same = (&wanted.name, &wanted.address, wanted.port) == (&actual.name, &actual.address, actual.port);
+            !registered && allowed && (same || self.items.failure(at).is_none())
         })
     }
 
