@@ -450,6 +450,8 @@ async fn lists_that_are_slow_or_old_take_nothing_away() {
     world.docker.set_list_latency(Duration::from_secs(60));
     world.stays_right(Duration::from_secs(300)).await;
     world.docker.set_list_latency(Duration::ZERO);
+    // A list that takes a minute has timed out and cost the connection: the way back may take its longest pause.
+    seconds(15).await;
     world.docker.freeze_list(true);
     world.docker.run(web("unlisted"));
     world.settles(AT_ONCE).await;
