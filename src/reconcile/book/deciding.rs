@@ -82,6 +82,9 @@ impl Book {
                 self.ask(holder);
                 return None;
             }
+            if actual.is_some_and(|actual| self.moves_away(actual, wanted)) {
+                return None;
+            }
             if self.resend.contains(at) {
                 return Some(Op::Register(Arc::clone(wanted)));
             }
@@ -142,11 +145,22 @@ impl Book {
         })
     }
 
-    /// What is registered for the container of this definition and not wanted any more: its time may have come.
+    /// Whether the container that has what `wanted` is to overwrite is about to be registered under another id, which is
+    /// free: then it goes first, and there is no moment in which it is not registered.
+    fn moves_away(&self, actual: &ActualService, wanted: &Service) -> bool {
+        let Owner::Ours(Some(holder)) = own::owner(actual, &self.settings) else { return false };
+        if container_of(wanted).as_ref() == Some(&holder) {
+            return false;
+        }
+        let free = |at: &String| !self.actual.contains_key(at) && self.items.failure(at).is_none();
+        self.containers.held.get(&holder).is_some_and(|held| held.keys.values().any(free))
+    }
+
+    /// What is registered for the container of this definition and not wanted for it any more: its time may have come.
     pub(super) fn retire(&mut self, wanted: Option<&Arc<Service>>) {
         let Some(container) = wanted.and_then(|service| container_of(service)) else { return };
         for at in self.registered.get(&container).into_iter().flatten() {
-            if !self.wanted.contains_key(at) {
+            if self.wanted.get(at).and_then(|service| container_of(service)).as_ref() != Some(&container) {
                 self.items.touch(at, None);
             }
         }

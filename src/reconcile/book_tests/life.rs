@@ -80,6 +80,21 @@ fn two_containers_that_swap_their_names_swap_their_registrations() {
 }
 
 #[test]
+fn a_name_is_taken_over_after_its_owner_has_moved_away() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).here(running("b", "next")).settle();
+    // Both were renamed; the one that takes the name is told first.
+    story.here(running("b", "web")).here(running("a", "shop"));
+    let writes = story.settle();
+    assert_eq!(
+        writes,
+        ["register n1:shop:80", "register n1:web:80", "deregister n1:next:80"],
+        "at no moment is one of them not registered"
+    );
+    assert_eq!(story.container_at("n1:web:80"), id("b"));
+}
+
+#[test]
 fn a_replacement_takes_the_id_over_without_a_gap() {
     let mut story = Story::new();
     story.here(running("a", "web")).settle();
