@@ -170,10 +170,12 @@ impl Book {
         if let Op::Deregister(id) = op
             && self.doubles.get(at).is_some_and(|double| double.id == *id)
         {
-            if let Some(container) = self.doubles.remove(at).and_then(|double| own::container(&double))
-                && !self.registered.contains_key(&container)
-            {
-                self.gone.remove(&container);
+            if let Some(double) = self.doubles.remove(at) {
+                self.forget_gone(&double);
+            }
+            // The catalog has one row for the two, and it went with the double.
+            if self.wanted.contains_key(at) && self.actual.contains_key(at) {
+                self.resend.insert(at.to_owned());
             }
             return self.items.succeeded(at, self.actual.contains_key(at));
         }
@@ -355,12 +357,24 @@ impl Book {
         self.retire(self.wanted.get(at).cloned().as_ref());
     }
 
+    /// A double is not there any more: that its container is gone is remembered only as long as something is registered.
+    fn forget_gone(&mut self, double: &ActualService) {
+        let Some(container) = own::container(double) else { return };
+        let others = |other: &ActualService| own::container(other).as_ref() == Some(&container);
+        if !self.registered.contains_key(&container) && !self.doubles.values().any(others) {
+            self.gone.remove(&container);
+        }
+    }
+
     fn unindex(&mut self, container: &ContainerId, at: &str) {
         if let Some(keys) = self.registered.get_mut(container) {
             keys.remove(at);
             if keys.is_empty() {
                 self.registered.remove(container);
-                self.gone.remove(container);
+                let doubled = |double: &ActualService| own::container(double).as_ref() == Some(container);
+                if !self.doubles.values().any(doubled) {
+                    self.gone.remove(container);
+                }
             }
         }
     }

@@ -65,10 +65,7 @@ impl Book {
         if at == self.own_key && !self.spoken {
             return None;
         }
-        if let Some(double) = self.doubles.get(at).cloned()
-            && let Owner::Ours(Some(container)) = own::owner(&double, &self.settings)
-            && let Some(op) = self.unwanted(double, container)
-        {
+        if let Some(op) = self.doubles.get(at).cloned().and_then(|double| self.double(double)) {
             return Some(op);
         }
         let actual = self.actual.get(at);
@@ -133,6 +130,16 @@ impl Book {
         }
     }
 
+    /// What to do with a double: as with everything that is not wanted, but it is not held. The catalog has one row for it
+    /// and for what counts there, and cannot tell of both.
+    fn double(&mut self, double: ActualService) -> Option<Op> {
+        let Owner::Ours(Some(container)) = own::owner(&double, &self.settings) else { return None };
+        match self.containers.held.get(&container) {
+            Some(Held { waits: false, hold: Some(_), .. }) => Some(Op::Deregister(double.id)),
+            _ => self.unwanted(double, container),
+        }
+    }
+
     /// Whether this registration stands in for one that its container wants and does not have yet. If Consul refuses that
     /// one, only as long as it says the same: reached under an old id is better than not at all, but not at an old port.
     pub(super) fn stands_in(&self, actual: &ActualService, container: &ContainerId, held: &Held) -> bool {
@@ -159,11 +166,19 @@ impl Book {
     /// What is registered for the container of this definition and not wanted for it any more: its time may have come.
     pub(super) fn retire(&mut self, wanted: Option<&Arc<Service>>) {
         let Some(container) = wanted.and_then(|service| container_of(service)) else { return };
-        for at in self.registered.get(&container).into_iter().flatten() {
-            if self.wanted.get(at).and_then(|service| container_of(service)).as_ref() != Some(&container) {
-                self.items.touch(at, None);
-            }
+        for at in self.superfluous(&container) {
+            self.items.touch(&at, None);
         }
+    }
+
+    /// The keys under which something is registered for this container that is not wanted for it, be it as a double of
+    /// what counts there.
+    pub(super) fn superfluous(&self, container: &ContainerId) -> Vec<String> {
+        let wants =
+            |at: &String| self.wanted.get(at).and_then(|service| container_of(service)).as_ref() == Some(container);
+        let keys = self.registered.get(container).into_iter().flatten().filter(|at| !wants(at));
+        let doubles = self.doubles.iter().filter(|(_, double)| own::container(double).as_ref() == Some(container));
+        keys.chain(doubles.map(|(at, _)| at)).cloned().collect()
     }
 
     /// The container that has what `wanted` is to overwrite, if nobody has told yet what became of it: after a start

@@ -30,10 +30,7 @@ impl Book {
         self.ahead = false;
         let Shown { by_key: shown, contested, doubles } = Shown::sort(snapshot, &self.wanted, &self.settings);
         let mut changed = self.note_agents(&shown, now);
-        changed.extend(contested.symmetric_difference(&self.contested).cloned());
-        changed.extend(doubles.keys().filter(|at| !self.doubles.contains_key(*at)).cloned());
-        self.contested = contested;
-        self.doubles = doubles;
+        changed.extend(self.note_rivals(contested, doubles));
         for (at, service) in &shown {
             self.items.seen(at);
             if let Some(actual) = self.actual.get_mut(at)
@@ -73,6 +70,33 @@ impl Book {
             self.items.touch(&at, None);
         }
         drift
+    }
+
+    /// Notes which keys are in use twice. Returns those of which that is news.
+    fn note_rivals(
+        &mut self,
+        mut contested: HashSet<String>,
+        mut doubles: HashMap<String, ActualService>,
+    ) -> Vec<String> {
+        // Where the snapshot may be older than our own write, what was known before holds until the next one.
+        doubles.retain(|at, _| !self.just_written(at));
+        for at in self.contested.iter().chain(self.doubles.keys()).cloned().collect::<Vec<_>>() {
+            if self.just_written(&at) {
+                if self.contested.contains(&at) {
+                    contested.insert(at.clone());
+                }
+                if let Some(double) = self.doubles.get(&at) {
+                    doubles.insert(at, double.clone());
+                }
+            }
+        }
+        let mut changed: Vec<String> = contested.symmetric_difference(&self.contested).cloned().collect();
+        changed.extend(doubles.keys().filter(|at| !self.doubles.contains_key(*at)).cloned());
+        self.contested = contested;
+        for double in std::mem::replace(&mut self.doubles, doubles).into_values() {
+            self.forget_gone(&double);
+        }
+        changed
     }
 
     /// What somebody did to this registration of ours; `None` when it is as wanted, or when we are about to write there.

@@ -86,10 +86,8 @@ impl Book {
         }
         // What is registered for it under ids that it does not want (any more), or that others want and did not get before
         // it was known what became of it.
-        for at in self.registered.get(id).into_iter().flatten() {
-            if self.wanted.get(at).and_then(|service| container_of(service)).as_ref() != Some(id) {
-                self.items.renew(at, heard);
-            }
+        for at in self.superfluous(id) {
+            self.items.renew(&at, heard);
         }
         Some(told)
     }

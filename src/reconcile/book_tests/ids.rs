@@ -95,12 +95,66 @@ fn two_of_ours_in_different_case_are_one_again() {
     "n1:WEB:80".clone_into(&mut double.id);
     double.meta.insert(Service::META_CONTAINER.to_owned(), "b".repeat(64));
     story.put(double.clone());
-    assert_eq!(story.settle(), ["deregister n1:WEB:80"]);
+    // The catalog's one row for both goes with the double.
+    assert_eq!(story.settle(), ["deregister n1:WEB:80", "register n1:web:80"]);
     double.meta.insert(Service::META_CONTAINER.to_owned(), "c".repeat(64));
     story.put(double);
     assert!(story.settle().is_empty(), "nobody knows yet what became of its container");
     assert_eq!(story.asks(), [id("c")]);
-    assert_eq!(story.gone("c").settle(), ["deregister n1:WEB:80"]);
+    assert_eq!(story.gone("c").settle(), ["deregister n1:WEB:80", "register n1:web:80"]);
+}
+
+/// A registration of `c` as `n1:Web:80` that was given up for lost, beside one of `a` as `n1:web:80`.
+fn a_double_of_c() -> Story {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    let mut double = ActualService::clone(&story.consul.services["n1:web:80"]);
+    "n1:Web:80".clone_into(&mut double.id);
+    double.meta.insert(Service::META_CONTAINER.to_owned(), "c".repeat(64));
+    story.put(double);
+    story
+}
+
+#[test]
+fn a_double_goes_when_its_container_is_registered_elsewhere() {
+    let mut story = a_double_of_c();
+    story.here(running("c", "Web")).settle();
+    assert_eq!(story.ids(), ["n1:Web:80:cccccccccccc", "n1:web:80"]);
+}
+
+#[test]
+fn a_double_is_not_held_for_a_container_that_restarts() {
+    let mut story = a_double_of_c();
+    story.here(ended(running("c", "Web"), State::Restarting)).settle();
+    assert_eq!(story.ids(), ["n1:web:80"]);
+}
+
+#[test]
+fn a_double_that_vanishes_by_itself_leaves_nothing_behind() {
+    let mut story = a_double_of_c();
+    story.read();
+    story.gone("c");
+    story.consul.services.remove("n1:Web:80");
+    // Counts everything anew.
+    story.settle();
+    assert_eq!(story.ids(), ["n1:web:80"]);
+}
+
+#[test]
+fn what_is_known_of_a_stranger_outlives_a_read_that_is_older_than_our_write() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    story.put(foreign("n1:Web:80", "mail", &[]));
+    story.read();
+    let old = story.consul.clone();
+    story.book.reading();
+    assert_eq!(story.write(), ["register n1:web:80:aaaaaaaaaaaa", "deregister n1:web:80"]);
+    let mut only_the_stranger = old;
+    only_the_stranger.services.remove("n1:web:80");
+    story.book.read(&only_the_stranger, story.now, || 0.5);
+    story.here(running("a", "Web")).settle();
+    assert_eq!(story.consul.services["n1:Web:80"].name, "mail");
+    assert_eq!(story.ids(), ["n1:Web:80", "n1:Web:80:aaaaaaaaaaaa"]);
 }
 
 #[test]
