@@ -118,6 +118,7 @@ fn a_double_of_c() -> Story {
 #[test]
 fn a_double_goes_when_its_container_is_registered_elsewhere() {
     let mut story = a_double_of_c();
+    story.settle();
     story.here(running("c", "Web")).settle();
     assert_eq!(story.ids(), ["n1:Web:80:cccccccccccc", "n1:web:80"]);
 }
@@ -152,8 +153,9 @@ fn what_is_known_of_a_stranger_outlives_a_read_that_is_older_than_our_write() {
     let mut only_the_stranger = old;
     only_the_stranger.services.remove("n1:web:80");
     story.book.read(&only_the_stranger, story.now, || 0.5);
-    story.here(running("a", "Web")).settle();
+    story.here(running("a", "Web")).write();
     assert_eq!(story.consul.services["n1:Web:80"].name, "mail");
+    story.settle();
     assert_eq!(story.ids(), ["n1:Web:80", "n1:Web:80:aaaaaaaaaaaa"]);
 }
 
