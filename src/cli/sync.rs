@@ -83,6 +83,9 @@ async fn sync(config: &Config, dry_run: bool) -> anyhow::Result<Outcome> {
                     outcome.written += 1;
                     book.done(&key, &op);
                 }
+                Err(error) if error.class() == Class::Rejected && book.refuse(&key, &op).is_some() => {
+                    complain(&format!("  refused with these checks: {error}"));
+                }
                 Err(error) => {
                     let now = Instant::now();
                     let last = error.class() != Class::Transient || now >= end;

@@ -21,7 +21,7 @@ use super::diff::{self, Op};
 use super::items::{Failure, Items};
 use super::own::{self, Owner};
 use super::shown::key;
-use crate::consul::{ActualService, Class, Service, Status};
+use crate::consul::{ActualService, Check, Class, Service, Status};
 use crate::docker::{Change, ContainerId, Seen};
 use crate::registration::{Note, Settings};
 
@@ -48,6 +48,10 @@ pub struct Book {
     /// Those of them for which that is long enough.
     past: HashSet<String>,
     beats: HashSet<String>,
+    /// Keys of which a check is critical for which Consul may remove the service (`deregister_after`), since when.
+    dying: HashMap<String, Instant>,
+    /// Definitions that Consul refused because of their checks, as hashes by key.
+    refused: HashMap<String, BTreeSet<String>>,
     /// Keys written since the read under way began: what that read says about them may be older than the write.
     written: HashSet<String>,
     /// Keys that are sent again although they are as they should be.
@@ -100,6 +104,8 @@ impl Book {
             absent: HashMap::new(),
             past: HashSet::new(),
             beats: HashSet::new(),
+            dying: HashMap::new(),
+            refused: HashMap::new(),
             written: HashSet::new(),
             resend: HashSet::new(),
             own_key,
@@ -199,6 +205,39 @@ impl Book {
         let tell = self.items.failed(at, class, reason, now, chance);
         self.retire(self.wanted.get(at).cloned().as_ref());
         tell
+    }
+
+    /// Consul refuses this definition, and says that it always will. If it has checks besides Docker's it is registered
+    /// with fewer of them: a label must not cost a registration. Returns the checks that are left out; the write is then
+    /// answered.
+    pub fn refuse(&mut self, at: &str, op: &Op) -> Option<Vec<String>> {
+        let Op::Register(service) = op else { return None };
+        let fewer = diff::with_fewer_checks(service)?;
+        let container = container_of(service)?;
+        self.refused.entry(at.to_owned()).or_default().insert(service.definition_hash());
+        self.written.insert(at.to_owned());
+        self.items.interrupted(at);
+        for claimed in self.claimed_by(&container, at) {
+            self.settle(&claimed, None);
+        }
+        let left_out = |check: &&Check| !fewer.checks.iter().any(|kept| kept.id == check.id);
+        Some(service.checks.iter().filter(left_out).map(|check| check.id.clone()).collect())
+    }
+
+    /// Consul was away: it may be another one, or set up otherwise. What it refused is tried again.
+    pub fn reconnected(&mut self) {
+        for at in std::mem::take(&mut self.refused).into_keys() {
+            let Some(container) = self.wanted.get(&at).and_then(|service| container_of(service)) else { continue };
+            for claimed in self.claimed_by(&container, &at) {
+                self.settle(&claimed, None);
+            }
+        }
+    }
+
+    /// The ids that this container claimed and for which it got `at`.
+    fn claimed_by(&self, container: &ContainerId, at: &str) -> Vec<String> {
+        let keys = self.containers.held.get(container).into_iter().flat_map(|held| &held.keys);
+        keys.filter(|(_, got)| *got == at).map(|(claimed, _)| claimed.clone()).collect()
     }
 
     /// Whether something is registered under this key, as far as is known.
@@ -327,6 +366,7 @@ impl Book {
         }
         if !now {
             self.beats.remove(at);
+            self.refused.remove(at);
         }
         self.retire(before.as_ref());
     }

@@ -2,7 +2,8 @@
 //!
 //! Two containers may ask for the same id: by a `SERVICE_ID` label, by names that differ only in case (Consul's catalog is
 //! case-insensitive), or because somebody else's service has it already. One of them gets it; the others get it with
-//! their container's short id behind it. Nobody overwrites anybody.
+//! their container's short id behind it. Nobody overwrites anybody; but an id that is made of a container's own name is that
+//! container's: no label of another one takes it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Claim {
     /// When that container was created, RFC 3339. Compared as text, which is right but for the last digits of a second:
     /// what counts is that every look comes to the same answer.
     pub created: String,
+    /// Whether the id is made of that container's own name, and not of a label's wish.
+    pub natural: bool,
     /// The definition under the id it wishes for.
     pub service: Arc<Service>,
 }
@@ -67,12 +70,14 @@ impl Claims {
     #[must_use]
     pub fn settle(&self, key: &str, occupant: &Occupant) -> Vec<(ContainerId, Arc<Service>)> {
         let claims = self.of(key);
-        let oldest =
-            || claims.iter().min_by_key(|claim| (&claim.created, &claim.container)).map(|claim| &claim.container);
+        // A label may wish for any id; the one that is made of a container's own name is that container's.
+        let natural = claims.iter().any(|claim| claim.natural);
+        let eligible = || claims.iter().filter(move |claim| claim.natural == natural);
+        let oldest = || eligible().min_by_key(|claim| (&claim.created, &claim.container)).map(|claim| &claim.container);
         let winner = match occupant {
             Occupant::Stranger => None,
             // Whoever has it keeps it: ids must not change hands because an older container was started again.
-            Occupant::Container(holder) if claims.iter().any(|claim| claim.container == *holder) => Some(holder),
+            Occupant::Container(holder) if eligible().any(|claim| claim.container == *holder) => Some(holder),
             Occupant::Container(_) | Occupant::Free => oldest(),
         };
         claims
@@ -93,8 +98,11 @@ fn with_id_of_its_own(service: &Service, container: &ContainerId) -> Service {
     let id = format!("{}:{}", service.id, container.short());
     let mut own = service.clone();
     for check in &mut own.checks {
+        // The two forms of ids that a definition gives its checks.
         if let Some(rest) = check.id.strip_prefix(&service.id) {
             check.id = format!("{id}{rest}");
+        } else if check.id.strip_prefix("service:") == Some(service.id.as_str()) {
+            check.id = format!("service:{id}");
         }
     }
     own.id = id;
@@ -105,12 +113,14 @@ fn with_id_of_its_own(service: &Service, container: &ContainerId) -> Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consul::Check;
     use crate::reconcile::diff::tests::service;
 
     fn claim(container: &str, created: &str) -> Claim {
         Claim {
             container: ContainerId::new(container),
             created: created.to_owned(),
+            natural: false,
             service: Arc::new(service("n1:web:80", container)),
         }
     }
@@ -144,11 +154,26 @@ mod tests {
     }
 
     #[test]
-    fn the_checks_move_with_the_id_and_the_seal_is_right() {
+    fn no_label_takes_the_id_that_is_made_of_anothers_name() {
         let mut claims = Claims::default();
         claims.insert("n1:web:80", claim("aaaaaaaaaaaaaaaa", "1"));
+        claims.insert("n1:web:80", Claim { natural: true, ..claim("bbbbbbbbbbbbbbbb", "2") });
+        let expected = ["n1:web:80", "n1:web:80:aaaaaaaaaaaa"];
+        for occupant in [Occupant::Free, Occupant::Container(ContainerId::new("aaaaaaaaaaaaaaaa"))] {
+            assert_eq!(ids(&claims, &occupant), expected);
+        }
+    }
+
+    #[test]
+    fn the_checks_move_with_the_id_and_the_seal_is_right() {
+        let mut claims = Claims::default();
+        let mut wish = claim("aaaaaaaaaaaaaaaa", "1");
+        let definition = Arc::make_mut(&mut wish.service);
+        definition.checks.push(Check { id: "service:n1:web:80".to_owned(), ..definition.checks[0].clone() });
+        claims.insert("n1:web:80", wish);
         let settled = claims.settle("n1:web:80", &Occupant::Stranger);
         let service = &settled[0].1;
+        assert_eq!(service.checks[1].id, "service:n1:web:80:aaaaaaaaaaaa");
         assert_eq!(service.checks[0].id, "n1:web:80:aaaaaaaaaaaa:docker");
         assert_eq!(service.meta[Service::META_HASH], service.definition_hash());
     }

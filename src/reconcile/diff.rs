@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::consul::{ActualCheck, ActualService, Check, Service, Status};
+use crate::consul::{ActualCheck, ActualService, Check, CheckKind, Service, Status};
 use crate::telemetry::{ConsulCall, WriteOp};
 
 /// One write to Consul.
@@ -112,6 +112,21 @@ pub fn difference(wanted: &Service, actual: &ActualService) -> Option<&'static s
 #[must_use]
 pub fn fed_check(service: &Service) -> Option<&Check> {
     service.checks.first()
+}
+
+/// The same definition with fewer checks, for a Consul that refuses this one: first without those that it has to be set up
+/// for (scripts), then with Docker's alone. `None` when there is nothing left to leave out.
+#[must_use]
+pub fn with_fewer_checks(service: &Service) -> Option<Service> {
+    let script = |check: &Check| matches!(check.kind, CheckKind::Script { .. });
+    let (docker, others) = service.checks.split_first()?;
+    if others.is_empty() {
+        return None;
+    }
+    let kept = others.iter().filter(|check| others.iter().any(script) && !script(check)).cloned();
+    let mut fewer = Service { checks: std::iter::once(docker.clone()).chain(kept).collect(), ..service.clone() };
+    fewer.seal();
+    Some(fewer)
 }
 
 /// Whether a check id is one that a definition of this service made: ours (`<service id>:…`) or the one that Consul

@@ -22,6 +22,11 @@ const CONTEST: u32 = 5;
 /// What nobody changed for so long is at peace.
 const PEACE: Duration = Duration::from_secs(600);
 
+/// What Consul removed because its check was critical for too long is given another chance after about so long, then more
+/// and more rarely, to once in an hour: the instance may have come back to life without Docker knowing, and each chance
+/// costs two Raft writes.
+const REAPED_AGAIN: Duration = Duration::from_secs(300);
+
 #[derive(Debug)]
 struct Item {
     queued: bool,
@@ -35,6 +40,8 @@ struct Item {
     /// Somebody keeps changing it: repairs, and when the last one was.
     contest: Backoff,
     contested_at: Option<Instant>,
+    /// Consul removed it, as its definition asks (`deregister_after`).
+    reaped: Backoff,
     /// What it should be changed while a write was under way.
     renewed: bool,
     registered: bool,
@@ -55,6 +62,7 @@ impl Default for Item {
             vanished: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
             contest: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
             contested_at: None,
+            reaped: Backoff::new(REAPED_AGAIN, REAPED_AGAIN * 12),
             renewed: false,
             registered: false,
             failure: None,
@@ -99,6 +107,7 @@ impl Items {
         let item = self.by_key.entry(key.to_owned()).or_default();
         item.not_before = None;
         item.backoff.reset();
+        item.reaped.reset();
         item.renewed = item.running;
         item.failure = None;
         self.failing.remove(key);
@@ -224,6 +233,16 @@ impl Items {
             );
             self.failing.insert(key.to_owned());
         }
+        self.touch(key, None);
+    }
+
+    /// Consul removed what we registered, as its definition asks: that is to last, until something changes or it is given
+    /// another chance.
+    pub fn reaped(&mut self, key: &str, now: Instant, chance: f64) {
+        let item = self.by_key.entry(key.to_owned()).or_default();
+        item.not_before = Some(now + item.reaped.next(chance));
+        item.failure = Some("Consul removed it: its check was critical for longer than deregister_after".to_owned());
+        self.failing.insert(key.to_owned());
         self.touch(key, None);
     }
 

@@ -21,7 +21,7 @@ use crate::config::OnExit;
 use crate::consul::{ActualService, Class, ConsulError, Registry, Snapshot, Status};
 use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
-use crate::telemetry::{ConsulCall, ConsulView, DockerView, Failing, Metrics, Outcome, summary};
+use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Failing, Metrics, Outcome, summary};
 
 /// A registration that somebody removed by hand is noticed after at most so long; with the time to write it again that
 /// stays below the promised five seconds. Two small GETs on loopback, answered from the agent's memory; an answer that
@@ -337,6 +337,7 @@ impl<R: Registry> Worker<R> {
         }
         if let Link::Down { .. } = self.link {
             tracing::info!(event = "consul_connected", failures = self.backoff.attempts(), "Consul is reachable again");
+            self.book.reconnected();
         }
         self.link = Link::Up;
         self.backoff.reset();
@@ -351,6 +352,10 @@ impl<R: Registry> Worker<R> {
         self.last = Some(snapshot);
         for (key, kind) in drift {
             self.metrics.drift_repaired(kind);
+            if kind == Drift::Reaped {
+                tracing::warn!(event = "reaped", service = %key, "{key}: Consul removed it, its check was critical for longer than deregister_after; trying again in a while, or when the container changes");
+                continue;
+            }
             tracing::warn!(event = "drift", service = %key, kind = kind.as_str(), "{key} is not as registered any more ({}); repairing", kind.as_str());
         }
     }
@@ -378,6 +383,13 @@ impl<R: Registry> Worker<R> {
                     self.read_again = true;
                 }
                 let reason = error.to_string();
+                if class == Class::Rejected
+                    && let Some(checks) = self.book.refuse(key, op)
+                {
+                    let checks = checks.join(", ");
+                    tracing::warn!(event = "checks_left_out", service = %key, error = %reason, "Consul refuses the checks of {key}; registered without {checks}: {reason}");
+                    return;
+                }
                 if self.book.failed(key, class, &reason, now, fastrand::f64()) {
                     tracing::warn!(event = "write_failed", op = word, service = %key, error = %reason, "cannot {word} {key}: {reason}");
                 }

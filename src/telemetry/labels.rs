@@ -190,6 +190,8 @@ labels! {
     Drift {
         /// A service was gone.
         Missing = "missing",
+        /// Consul removed a service whose check was critical for too long, as its definition asks.
+        Reaped = "reaped",
         /// A service was not as registered.
         Changed = "changed",
         /// A check of ours was gone.

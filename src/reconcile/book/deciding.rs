@@ -21,8 +21,13 @@ impl Book {
             return;
         }
         let occupant = self.occupant(at);
-        for (container, service) in self.claims.settle(at, &occupant) {
+        for (container, mut service) in self.claims.settle(at, &occupant) {
             let now = key(&service.id);
+            while self.refused.get(&now).is_some_and(|refused| refused.contains(&service.definition_hash()))
+                && let Some(fewer) = diff::with_fewer_checks(&service)
+            {
+                service = Arc::new(fewer);
+            }
             let Some(held) = self.containers.held.get_mut(&container) else { continue };
             let before = held.keys.insert(at.to_owned(), now.clone());
             if let Some(before) = before.filter(|before| *before != now) {

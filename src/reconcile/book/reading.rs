@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Book;
-use crate::consul::{ActualService, Service, Snapshot};
+use crate::consul::{ActualService, Check, Service, Snapshot, Status};
 use crate::reconcile::diff::{self, Op};
 use crate::reconcile::own::{self, Owner};
 use crate::reconcile::shown::Shown;
@@ -17,6 +17,15 @@ use crate::telemetry::Drift;
 /// no agent of that engine has been registered here for so long. A namesake that lives re-registers itself within
 /// seconds of losing its registration.
 const NAMESAKE_AWAY: Duration = Duration::from_secs(60);
+
+/// So much later than Consul we may have learnt that a check is critical: three polls.
+const SEEN_LATE: Duration = Duration::from_secs(10);
+
+/// How long Consul lets a service live whose checks are as critical as these; `None`: for ever.
+fn patience(wanted: &Service, actual: &ActualService) -> Option<Duration> {
+    let critical = |check: &&Check| actual.checks.get(&check.id).is_some_and(|now| now.status == Status::Critical);
+    wanted.checks.iter().filter(critical).filter_map(|check| check.deregister_after).min()
+}
 
 impl Book {
     /// A read of Consul begins.
@@ -29,6 +38,7 @@ impl Book {
         let mut drift = Vec::new();
         self.ahead = false;
         let Shown { by_key: shown, contested, doubles } = Shown::sort(snapshot, &self.wanted, &self.settings);
+        self.note_dying(&shown, now);
         let mut changed = self.note_agents(&shown, now);
         changed.extend(self.note_rivals(contested, doubles));
         for (at, service) in &shown {
@@ -55,8 +65,13 @@ impl Book {
             if self.just_written(&at) {
                 continue;
             }
+            // Who forgot us too forgot everything, and reaped nothing.
+            let reaped = shown.contains_key(&self.own_key) && self.is_reaped(&at, now);
             self.set_actual(&at, None);
-            if self.wanted.contains_key(&at) {
+            if reaped {
+                drift.push((at.clone(), Drift::Reaped));
+                self.items.reaped(&at, now, chance());
+            } else if self.wanted.contains_key(&at) {
                 drift.push((at.clone(), Drift::Missing));
                 self.items.vanished(&at, now, chance());
             }
@@ -113,6 +128,29 @@ impl Book {
             Op::UpdateCheck { .. } => Some(Drift::ChangedCheck),
             Op::RemoveCheck(_) => Some(Drift::ForeignCheck),
         }
+    }
+
+    /// Notes since when checks are critical for which Consul may remove a service.
+    fn note_dying(&mut self, shown: &HashMap<String, &Arc<ActualService>>, now: Instant) {
+        self.dying.retain(|at, _| self.wanted.contains_key(at));
+        for (at, wanted) in &self.wanted {
+            if wanted.checks.iter().all(|check| check.deregister_after.is_none()) {
+                continue;
+            }
+            match shown.get(at) {
+                Some(actual) if patience(wanted, actual).is_some() => drop(self.dying.entry(at.clone()).or_insert(now)),
+                Some(_) => drop(self.dying.remove(at)),
+                // What became of it is judged by what it was.
+                None => {}
+            }
+        }
+    }
+
+    /// Whether Consul itself has removed this registration, as its definition asks.
+    fn is_reaped(&self, at: &str, now: Instant) -> bool {
+        let (Some(wanted), Some(actual)) = (self.wanted.get(at), self.actual.get(at)) else { return false };
+        let Some(patience) = patience(wanted, actual) else { return false };
+        self.dying.get(at).is_some_and(|since| *since + patience <= now + SEEN_LATE)
     }
 
     pub(super) fn is_past(&self, engine: &str) -> bool {

@@ -26,7 +26,17 @@ impl Book {
             }
             _ => Vec::new(),
         };
+        let restarted = self.containers.held.get(id).is_some_and(|held| {
+            let (before, now) = (&held.sight.container, &sight.container);
+            before.started_at != now.started_at
+        });
         self.containers.remember(id, Arc::clone(sight));
+        if restarted {
+            // Whatever kept its registrations from being tried again was about its life before.
+            for at in self.containers.held.get(id).into_iter().flat_map(|held| held.keys.values()) {
+                self.items.renew(at, heard);
+            }
+        }
         let mut told = Vec::from_iter(self.mean(id, heard));
         dependents.extend(self.containers.dependents_of(sight));
         for dependent in dependents {
@@ -77,7 +87,8 @@ impl Book {
         }
         for (at, service) in claims {
             let created = sight.container.created.clone();
-            self.claims.insert(&at, Claim { container: id.clone(), created, service });
+            let natural = at.starts_with(&key(&format!("{}:{}:", self.settings.node, sight.container.name)));
+            self.claims.insert(&at, Claim { container: id.clone(), created, natural, service });
             stirred.push(at);
         }
         for at in stirred {

@@ -259,3 +259,140 @@ fn nothing_is_kept_of_what_is_gone() {
         assert!(book.items.len() <= 1, "{:?}", book.items);
     }
 }
+
+/// `web` with a script and a TCP check.
+fn with_checks(letter: &str) -> Container {
+    let container = labelled(running(letter, "web"), "SERVICE_CHECK_SCRIPT", "/check.sh");
+    labelled(container, "SERVICE_CHECK_DB_TCP", "true")
+}
+
+impl Story {
+    /// Writes everything; a registration of which `refused` says so is refused by Consul for good.
+    fn write_refusing(&mut self, refused: impl Fn(&Service) -> bool) -> Vec<String> {
+        let mut left_out = Vec::new();
+        while let Some((at, op)) = self.book.next(self.now) {
+            match &op {
+                Op::Register(service) if refused(service) => match self.book.refuse(&at, &op) {
+                    Some(checks) => left_out.extend(checks),
+                    None => drop(self.book.failed(&at, Class::Rejected, "no", self.now, 0.5)),
+                },
+                op => {
+                    apply(&mut self.consul, op);
+                    self.book.done(&at, op);
+                }
+            }
+            self.recount();
+        }
+        left_out
+    }
+
+    fn checks(&self) -> Vec<&String> {
+        self.consul.services["n1:web:80"].checks.keys().collect()
+    }
+}
+
+fn has(service: &Service, part: &str) -> bool {
+    service.checks.iter().any(|check| check.id.contains(part))
+}
+
+#[test]
+fn a_check_that_consul_refuses_does_not_cost_the_registration() {
+    let mut story = Story::new();
+    story.book.settings.publish.allow_script_checks = true;
+    story.here(with_checks("a"));
+    assert_eq!(story.write_refusing(|service| has(service, ":script")), ["n1:web:80:script"]);
+    assert_eq!(story.checks(), ["n1:web:80:db", "n1:web:80:docker"]);
+    assert!(story.settle().is_empty(), "and that is what is wanted now");
+    // Docker's word changes: the script is not sent again with it.
+    let sick = Health { status: HealthStatus::Unhealthy, failing_streak: 3, exit_code: Some(1), output: String::new() };
+    story.here(Container { health: Some(sick), ..with_checks("a") });
+    assert_eq!(story.settle(), ["update n1:web:80:docker critical"]);
+    // Consul was started anew, and runs scripts now.
+    story.here(with_checks("a")).settle();
+    story.book.reconnected();
+    assert_eq!(story.settle(), ["register n1:web:80"]);
+    assert_eq!(story.checks(), ["n1:web:80:db", "n1:web:80:docker", "n1:web:80:script"]);
+}
+
+#[test]
+fn docker_s_check_alone_is_better_than_nothing_and_a_definition_that_is_refused_without_any_waits() {
+    let mut story = Story::new();
+    story.here(labelled(running("a", "web"), "SERVICE_CHECK_TCP", "true"));
+    assert_eq!(story.write_refusing(|service| has(service, ":tcp")), ["n1:web:80:tcp"]);
+    assert_eq!(story.checks(), ["n1:web:80:docker"]);
+    story.here(labelled(running("b", "db"), "SERVICE_CHECK_TCP", "true"));
+    assert_eq!(story.write_refusing(|service| service.id.contains("db")), ["n1:db:80:tcp"]);
+    assert_eq!(story.book.failures(9).len(), 1);
+    assert_eq!(story.ids(), ["n1:web:80"]);
+    story.gone("a").gone("b").settle();
+    assert!(story.book.refused.is_empty(), "nothing is remembered of what is gone");
+}
+
+/// A story in which Consul reaps `web`, whose own check has been critical for so many seconds.
+fn reaped_after(seconds: u64) -> (Story, Vec<(String, Drift)>) {
+    let mut story = Story::new();
+    story.here(mortal()).settle();
+    story.edit("n1:web:80", |service| {
+        service.checks.get_mut("n1:web:80:tcp").unwrap().status = Status::Critical;
+    });
+    story.read();
+    story.after(seconds);
+    story.consul.services.remove("n1:web:80");
+    let drift = story.read();
+    (story, drift)
+}
+
+fn mortal() -> Container {
+    let container = labelled(running("a", "web"), "SERVICE_CHECK_TCP", "true");
+    let container = labelled(container, "SERVICE_CHECK_INITIAL_STATUS", "passing");
+    labelled(container, "SERVICE_CHECK_DEREGISTER_AFTER", "2m")
+}
+
+#[test]
+fn what_consul_removes_as_its_definition_asks_stays_away() {
+    let (mut story, drift) = reaped_after(125);
+    assert_eq!(drift, [("n1:web:80".to_owned(), Drift::Reaped)]);
+    assert!(story.settle().is_empty());
+    assert_eq!(story.book.failing(), 1);
+    assert!(story.after(120).settle().is_empty(), "for a good while");
+    assert_eq!(story.after(200).settle(), ["register n1:web:80"], "then it is given another chance");
+    let writes: usize = (0..200)
+        .map(|_| {
+            story.edit("n1:web:80", |service| {
+                service.checks.get_mut("n1:web:80:tcp").unwrap().status = Status::Critical;
+            });
+            story.read();
+            story.after(150);
+            story.consul.services.remove("n1:web:80");
+            story.read();
+            let mut minutes = 0;
+            while story.settle().is_empty() {
+                story.after(60);
+                minutes += 1;
+            }
+            usize::from(minutes > 25)
+        })
+        .sum();
+    assert!(writes > 190, "more and more rarely: {writes} of 200 waits were long");
+}
+
+#[test]
+fn a_reaped_service_whose_container_starts_again_is_registered_at_once() {
+    let (mut story, _) = reaped_after(125);
+    story.here(Container { started_at: "2026-01-01T00:09:00Z".to_owned(), ..mortal() });
+    assert_eq!(story.settle(), ["register n1:web:80"]);
+}
+
+#[test]
+fn what_goes_too_early_or_with_everything_else_was_not_reaped() {
+    let (mut story, drift) = reaped_after(60);
+    assert_eq!(drift, [("n1:web:80".to_owned(), Drift::Missing)], "somebody deregistered it");
+    assert_eq!(story.settle(), ["register n1:web:80"]);
+    story.edit("n1:web:80", |service| {
+        service.checks.get_mut("n1:web:80:tcp").unwrap().status = Status::Critical;
+    });
+    story.read();
+    story.after(300).consul.services.clear();
+    assert!(story.read().iter().all(|(_, kind)| *kind == Drift::Missing), "Consul forgot everything");
+    assert_eq!(story.settle().len(), 2);
+}

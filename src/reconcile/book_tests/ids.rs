@@ -306,3 +306,14 @@ fn a_namesake_that_comes_back_after_all_keeps_what_is_its_own() {
     assert_eq!(story.ids(), ["n1:remora:other", "n1:web:80", "n1:web:80:aaaaaaaaaaaa"]);
     assert_eq!(story.container_at("n1:web:80"), id("d"));
 }
+
+#[test]
+fn no_label_takes_the_id_of_another_container() {
+    let mut story = Story::new();
+    story.here(labelled(running("a", "thief"), "SERVICE_ID", "n1:web:80")).settle();
+    assert_eq!(story.container_at("n1:web:80"), id("a"), "nobody else has it");
+    story.here(running("b", "web")).settle();
+    assert_eq!(story.container_at("n1:web:80"), id("b"));
+    assert_eq!(story.ids(), ["n1:web:80", "n1:web:80:aaaaaaaaaaaa"]);
+    assert!(story.settle().is_empty());
+}
