@@ -94,6 +94,12 @@ impl Consul {
         let signal = if frozen { "STOP" } else { "CONT" };
         let status = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().expect("a shell");
         assert!(status.success(), "kill -{signal} {pid}: {status}");
+        // Each of its threads stops when it is its turn: one of them may still answer meanwhile.
+        let began = std::time::Instant::now();
+        while frozen && !is_stopped(pid) {
+            assert!(began.elapsed() < Duration::from_secs(5), "Consul does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// `http://127.0.0.1:<port>`.
@@ -263,4 +269,14 @@ pub fn binary() -> PathBuf {
             )
         },
     )
+}
+
+/// Whether every thread of a process is stopped.
+fn is_stopped(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process that lives");
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // `tid (name) state …`; the name may hold anything.
+        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
 }
