@@ -12,7 +12,8 @@ const HEAP: [(&str, &str); 3] =
 /// Becomes the same program with the same arguments, but with [`HEAP`] in its environment. Whoever has set one of these
 /// variables knows better. A failure is none: it goes on as it is.
 fn with_a_small_heap() {
-    if HEAP.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
+    let unset: Vec<_> = HEAP.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+    if unset.is_empty() {
         return;
     }
     // Its path and not /proc/self/exe: the name of the process stays what it is.
@@ -21,7 +22,7 @@ fn with_a_small_heap() {
     if let Some(name) = arguments.next() {
         again.arg0(name);
     }
-    let _stayed = again.args(arguments).envs(HEAP).exec();
+    let _stayed = again.args(arguments).envs(unset).exec();
 }
 
 fn main() -> ExitCode {

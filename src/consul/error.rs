@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::telemetry::Outcome;
+
 /// Why a call to Consul did not do what it should. No variant ever holds a token.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum ConsulError {
@@ -90,5 +92,32 @@ impl ConsulError {
             Self::NotFound { .. } => Class::Gone,
             Self::Invalid { .. } => Class::Rejected,
         }
+    }
+}
+
+impl<T> From<&Result<T, ConsulError>> for Outcome {
+    fn from(result: &Result<T, ConsulError>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(ConsulError::Unreachable { .. }) => Self::Unreachable,
+            Err(ConsulError::TimedOut { .. }) => Self::TimedOut,
+            Err(ConsulError::Unwell { .. }) => Self::Unwell,
+            Err(ConsulError::Forbidden { .. }) => Self::Denied,
+            Err(ConsulError::NotFound { .. }) => Self::NotFound,
+            Err(ConsulError::Invalid { .. }) => Self::Rejected,
+            Err(ConsulError::Unreadable { .. }) => Self::Unreadable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_by_what_to_do_about_them() {
+        let forbidden = ConsulError::Forbidden { call: "x", message: String::new() };
+        assert_eq!(Outcome::from(&Err::<(), _>(forbidden)), Outcome::Denied);
+        assert_eq!(Outcome::from(&Ok::<_, ConsulError>(())), Outcome::Ok);
     }
 }

@@ -75,6 +75,8 @@ pub struct Observer<E> {
     pinging: bool,
     last_word: Instant,
     told_complete: bool,
+    /// The last that was told of the connection is that it is there.
+    told_connected: bool,
     backoff: Backoff,
     list_backoff: Backoff,
     followed_since: Option<Instant>,
@@ -128,6 +130,7 @@ impl<E: Engine> Observer<E> {
             pinging: false,
             last_word: now,
             told_complete: false,
+            told_connected: false,
             // 5 s: asking a local socket costs nothing, and every second of it is a second of an untrue catalog.
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             list_backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(10)),
@@ -162,7 +165,7 @@ impl<E: Engine> Observer<E> {
                         self.ledger.event(&event, Instant::now());
                     }
                     Some(Err(error)) => {
-                        self.metrics.docker_request(DockerCall::Events, Outcome::docker(&Err::<(), _>(error.clone())));
+                        self.metrics.docker_request(DockerCall::Events, Outcome::from(&Err::<(), _>(error.clone())));
                         link = self.lost(&error.to_string());
                     }
                     None => link = self.lost("the event stream ended"),
@@ -269,9 +272,9 @@ impl<E: Engine> Observer<E> {
 
     fn finished(&mut self, job: Job, link: &mut Link) {
         match &job {
-            Job::Info(result) => self.metrics.docker_request(DockerCall::Info, Outcome::docker(result)),
-            Job::List { result, .. } => self.metrics.docker_request(DockerCall::List, Outcome::docker(result)),
-            Job::Look(_, result) => self.metrics.docker_request(DockerCall::Inspect, Outcome::docker(result)),
+            Job::Info(result) => self.metrics.docker_request(DockerCall::Info, Outcome::from(result)),
+            Job::List { result, .. } => self.metrics.docker_request(DockerCall::List, Outcome::from(result)),
+            Job::Look(_, result) => self.metrics.docker_request(DockerCall::Inspect, Outcome::from(&**result)),
             Job::Ping { .. } => {}
         }
         match job {
@@ -365,6 +368,7 @@ impl<E: Engine> Observer<E> {
 
     fn connected(&mut self, info: &EngineInfo) {
         let failures = self.backoff.attempts();
+        self.told_connected = true;
         tracing::info!(event = "docker_connected", engine = %info.version, api = %info.api_version, failures, "connected to Docker {} on {}", info.version, info.name);
         self.metrics.docker_connected(true);
         self.view.send_modify(|view| {
@@ -385,7 +389,9 @@ impl<E: Engine> Observer<E> {
         self.unproved = None;
         (self.listed, self.listing, self.pinging) = (false, false, false);
         let wait = self.backoff.next(fastrand::f64());
-        if self.backoff.worth_telling() {
+        // Whoever was told that Docker is back is told when it is away again, however soon that is.
+        let was_there = std::mem::take(&mut self.told_connected);
+        if self.backoff.worth_telling() || was_there {
             // A mounted socket is a file: when the daemon makes a new one, the container keeps the old one.
             let hint = if self.backoff.attempts() > 10 {
                 " (is the mounted socket still the daemon's? `remora doctor` looks; mounting its folder instead of the file helps)"

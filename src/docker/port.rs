@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::Stream;
 
 use super::container::{Container, ContainerId};
+use crate::telemetry::Outcome;
 
 /// What observing needs of a Docker Engine, and nothing else: only GET requests.
 pub trait Engine: Send + Sync + 'static {
@@ -177,4 +178,32 @@ pub enum DockerError {
         /// What is wrong, and where.
         reason: String,
     },
+}
+
+impl<T> From<&Result<T, DockerError>> for Outcome {
+    fn from(result: &Result<T, DockerError>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(DockerError::NotFound(_)) => Self::NotFound,
+            Err(DockerError::Unreachable { .. }) => Self::Unreachable,
+            Err(DockerError::TimedOut { .. }) => Self::TimedOut,
+            Err(DockerError::Refused { status: 401 | 403, .. }) => Self::Denied,
+            Err(DockerError::Refused { status: 429 | 500.., .. }) => Self::Unwell,
+            Err(DockerError::Refused { .. }) => Self::Rejected,
+            Err(DockerError::Unreadable { .. }) => Self::Unreadable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_by_what_to_do_about_them() {
+        let refused = |status| Err::<(), _>(DockerError::Refused { call: "x", status, message: String::new() });
+        assert_eq!(Outcome::from(&refused(403)), Outcome::Denied);
+        assert_eq!(Outcome::from(&refused(503)), Outcome::Unwell);
+        assert_eq!(Outcome::from(&refused(400)), Outcome::Rejected);
+    }
 }

@@ -62,6 +62,9 @@ pub struct Book {
     /// What the authors of labels should know, over all containers.
     notes: usize,
     read_once: bool,
+    /// When time began to pass, and whether the first minute of it is over.
+    began: Option<Instant>,
+    settled_in: bool,
     /// Something was written that no read has shown yet.
     ahead: bool,
     /// Keys that are wanted and registered.
@@ -112,6 +115,8 @@ impl Book {
             spoken: false,
             notes: 0,
             read_once: false,
+            began: None,
+            settled_in: false,
             ahead: false,
             published: 0,
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::consul::Status;
-use crate::docker::{ContainerId, Sight};
+use crate::docker::{ContainerId, Sight, State};
 use crate::registration::{self, Note, Peers};
 
 /// A container with what it means.
@@ -21,6 +21,8 @@ pub struct Held {
     pub nothing: Option<String>,
     /// It cannot be judged before another one has been looked at: everything stays as it is.
     pub waits: bool,
+    /// Something was to be registered for it since the agent started.
+    pub meant: bool,
 }
 
 impl Held {
@@ -28,6 +30,13 @@ impl Held {
     #[must_use]
     pub const fn stays(&self) -> bool {
         self.waits || self.hold.is_some()
+    }
+
+    /// Whether it runs as it did before the agent started, and nothing was to be registered for it ever since: then what is
+    /// registered for it is from an agent with other settings.
+    #[must_use]
+    pub fn changed_its_meaning(&self) -> bool {
+        !self.meant && !self.sight.draining && self.sight.container.state == State::Running
     }
 }
 
@@ -73,7 +82,8 @@ impl Containers {
             return;
         }
         let (keys, notes) = (HashMap::new(), Vec::new());
-        self.held.insert(id.clone(), Held { sight, hold: None, keys, notes, nothing: None, waits: false });
+        self.held
+            .insert(id.clone(), Held { sight, hold: None, keys, notes, nothing: None, waits: false, meant: false });
     }
 
     /// It does not exist (any more). Returns what was known of it, and who depended on it.

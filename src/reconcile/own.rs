@@ -50,11 +50,11 @@ pub fn container(service: &ActualService) -> Option<ContainerId> {
 }
 
 /// Whether registrator (or whoever registered it without a mark) meant the same instance as we do: the same id is the
-/// same node, container and port; with the same name on top it is not a coincidence. What has our id but another name is
-/// somebody else's and stays untouched.
+/// same node, container and port; with the same name on top it is not a coincidence. What has our id but another name, or
+/// our id in another case, is somebody else's and stays untouched.
 #[must_use]
 pub fn adoptable(service: &ActualService, wanted: &Service) -> bool {
-    service.name.eq_ignore_ascii_case(&wanted.name)
+    service.id == wanted.id && service.name.eq_ignore_ascii_case(&wanted.name)
 }
 
 /// The id of an agent's own service in Consul.

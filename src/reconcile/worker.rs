@@ -4,21 +4,22 @@
 //! agent was restarted, its data wiped, or somebody removed us). While Consul cannot be reached nothing is written, and
 //! what fails then is nobody's fault; the first read that succeeds says what has to be written.
 
+mod farewell;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
-use super::diff::{self, Op};
+use super::diff::Op;
 use super::telling::{tell, tell_write};
 use crate::backoff::Backoff;
 use crate::config::OnExit;
-use crate::consul::{ActualService, Class, ConsulError, Registry, Snapshot, Status};
+use crate::consul::{ActualService, Class, ConsulError, Registry, Snapshot};
 use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
 use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Failing, Metrics, Outcome, summary};
@@ -198,7 +199,12 @@ impl<R: Registry> Worker<R> {
                 () = sleep_until(wake) => self.on_time(Instant::now()),
             }
         }
-        let _late = tokio::time::timeout(FAREWELL, self.farewell(on_exit)).await;
+        if tokio::time::timeout(FAREWELL, self.farewell(on_exit)).await.is_err() {
+            tracing::warn!(
+                event = "farewell_cut",
+                "Consul did not answer within {FAREWELL:?}: what is registered there may stay"
+            );
+        }
     }
 
     fn heard(&mut self, observed: Observed) {
@@ -294,7 +300,7 @@ impl<R: Registry> Worker<R> {
         match job {
             Job::Read { result, took } => {
                 self.reading = false;
-                self.metrics.consul_request(ConsulCall::Read, Outcome::consul(&result), took);
+                self.metrics.consul_request(ConsulCall::Read, Outcome::from(&result), took);
                 match result {
                     Ok(snapshot) => self.read(snapshot, now),
                     Err(error) => self.lost(&error, now),
@@ -302,14 +308,14 @@ impl<R: Registry> Worker<R> {
             }
             Job::Taken { key, service } => self.book.found(&key, service),
             Job::Write { key, op, result, took } => {
-                self.metrics.consul_request(op.call(), Outcome::consul(&result), took);
+                self.metrics.consul_request(op.call(), Outcome::from(&result), took);
                 self.written(&key, &op, result, now);
             }
         }
     }
 
     fn watched(&mut self, result: &Result<bool, ConsulError>) {
-        self.metrics.consul_request(ConsulCall::Changed, Outcome::consul(result), Duration::ZERO);
+        self.metrics.consul_request(ConsulCall::Changed, Outcome::from(result), Duration::ZERO);
         let (wait, look) = match result {
             Ok(false) => (Duration::ZERO, false),
             // A registration that somebody fights over must not turn this into a hot loop.
@@ -362,7 +368,7 @@ impl<R: Registry> Worker<R> {
 
     fn written(&mut self, key: &str, op: &Op, result: Result<(), ConsulError>, now: Instant) {
         let word = op.kind().as_str();
-        self.metrics.write(op.kind(), Outcome::consul(&result));
+        self.metrics.write(op.kind(), Outcome::from(&result));
         let error = match result {
             Ok(()) => {
                 if let Some(heard) = self.book.done(key, op) {
@@ -429,9 +435,11 @@ impl<R: Registry> Worker<R> {
             .map(|failure| Failing { id: failure.key, reason: failure.reason })
             .collect();
         let reachable = self.link == Link::Up && self.book.read_once();
-        let synced = self.view.borrow().synced
-            || (self.complete && reachable && self.book.running() == 0 && pending <= self.book.failing());
         let failing_count = self.book.failing();
+        // One refused definition is its author's matter; where nothing at all is accepted, nothing is in step.
+        let all_refused = services == 0 && failing_count > 0;
+        let at_rest = self.book.running() == 0 && pending <= failing_count;
+        let synced = self.view.borrow().synced || (self.complete && reachable && at_rest && !all_refused);
         self.metrics.services_registered(services);
         self.metrics.pending(pending);
         self.metrics.failing(failing_count);
@@ -463,47 +471,6 @@ impl<R: Registry> Worker<R> {
             return self.book.say(status, output);
         }
         false
-    }
-
-    /// Ends the writes under way and leaves Consul as the operator wants it.
-    async fn farewell(mut self, on_exit: OnExit) {
-        while self.book.running() > 0
-            && let Some(job) = self.jobs.join_next().await
-        {
-            if let Ok(Job::Write { key, op, result, .. }) = job {
-                self.written(&key, &op, result, Instant::now());
-            }
-        }
-        if self.link != Link::Up {
-            tracing::warn!(event = "farewell_skipped", "Consul is away: what is registered there stays");
-            return;
-        }
-        match on_exit {
-            OnExit::Keep => {
-                if let Some(check) = self.book.own().and_then(|own| diff::fed_check(own)) {
-                    let output = "stopped on request; what it registered stays as it was (REMORA_ON_EXIT=keep)";
-                    let _best_effort = self.registry.update_check(&check.id, Status::Critical, output).await;
-                }
-            }
-            OnExit::Deregister => {
-                let registry = &self.registry;
-                let removals = self.book.ours().into_iter().map(|id| async move {
-                    let result = registry.deregister(&id).await;
-                    (id, result)
-                });
-                let mut removals = futures_util::stream::iter(removals).buffer_unordered(WRITES);
-                while let Some((id, result)) = removals.next().await {
-                    match result {
-                        Ok(()) => {
-                            tracing::info!(event = "deregistered", service = %id, "deregistered {id}: stopping");
-                        }
-                        Err(error) => {
-                            tracing::warn!(event = "write_failed", op = "deregister", service = %id, error = %error, "cannot deregister {id}: {error}");
-                        }
-                    }
-                }
-            }
-        }
     }
 }
 

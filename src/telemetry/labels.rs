@@ -5,9 +5,6 @@ use std::fmt::Write as _;
 
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
-use crate::consul::ConsulError;
-use crate::docker::DockerError;
-
 /// An enum whose variants are label values.
 macro_rules! labels {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
@@ -139,38 +136,6 @@ labels! {
     }
 }
 
-impl Outcome {
-    /// How a call to Consul ended.
-    #[must_use]
-    pub const fn consul<T>(result: &Result<T, ConsulError>) -> Self {
-        match result {
-            Ok(_) => Self::Ok,
-            Err(ConsulError::Unreachable { .. }) => Self::Unreachable,
-            Err(ConsulError::TimedOut { .. }) => Self::TimedOut,
-            Err(ConsulError::Unwell { .. }) => Self::Unwell,
-            Err(ConsulError::Forbidden { .. }) => Self::Denied,
-            Err(ConsulError::NotFound { .. }) => Self::NotFound,
-            Err(ConsulError::Invalid { .. }) => Self::Rejected,
-            Err(ConsulError::Unreadable { .. }) => Self::Unreadable,
-        }
-    }
-
-    /// How a call to Docker ended.
-    #[must_use]
-    pub const fn docker<T>(result: &Result<T, DockerError>) -> Self {
-        match result {
-            Ok(_) => Self::Ok,
-            Err(DockerError::NotFound(_)) => Self::NotFound,
-            Err(DockerError::Unreachable { .. }) => Self::Unreachable,
-            Err(DockerError::TimedOut { .. }) => Self::TimedOut,
-            Err(DockerError::Refused { status: 401 | 403, .. }) => Self::Denied,
-            Err(DockerError::Refused { status: 429 | 500.., .. }) => Self::Unwell,
-            Err(DockerError::Refused { .. }) => Self::Rejected,
-            Err(DockerError::Unreadable { .. }) => Self::Unreadable,
-        }
-    }
-}
-
 labels! {
     /// What a write to Consul does.
     WriteOp {
@@ -223,16 +188,5 @@ mod tests {
         assert_eq!(EventAction::of("health_status: unhealthy"), EventAction::HealthStatus);
         assert_eq!(EventAction::of("exec_create: /bin/sh -c secret"), EventAction::Other);
         assert_eq!(EventAction::of(""), EventAction::Other);
-    }
-
-    #[test]
-    fn errors_are_counted_by_what_to_do_about_them() {
-        let refused = |status| Err::<(), _>(DockerError::Refused { call: "x", status, message: String::new() });
-        assert_eq!(Outcome::docker(&refused(403)), Outcome::Denied);
-        assert_eq!(Outcome::docker(&refused(503)), Outcome::Unwell);
-        assert_eq!(Outcome::docker(&refused(400)), Outcome::Rejected);
-        let forbidden = ConsulError::Forbidden { call: "x", message: String::new() };
-        assert_eq!(Outcome::consul(&Err::<(), _>(forbidden)), Outcome::Denied);
-        assert_eq!(Outcome::consul(&Ok::<_, ConsulError>(())), Outcome::Ok);
     }
 }

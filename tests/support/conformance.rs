@@ -69,6 +69,7 @@ pub async fn conforms(registry: &impl Registry) {
     a_check_id_belongs_to_the_last_who_took_it(registry).await;
     a_bad_definition_is_invalid_and_changes_nothing(registry).await;
     ids_may_hold_anything(registry).await;
+    an_id_is_found_in_any_case(registry).await;
     changes_of_the_sentinel_are_noticed(registry).await;
     assert!(registry.read().await.unwrap().services.is_empty(), "the suite leaves nothing behind");
 }
@@ -267,6 +268,24 @@ async fn ids_may_hold_anything(registry: &impl Registry) {
     for id in ids {
         registry.deregister(id).await.unwrap();
         assert_eq!(actual(registry, id).await, None);
+    }
+}
+
+async fn an_id_is_found_in_any_case(registry: &impl Registry) {
+    let id = r#"n1:We"b.\d-(x|y)/+:80"#;
+    assert_eq!(registry.find(id).await.unwrap(), None);
+    registry.register(&service(id, vec![])).await.unwrap();
+    registry.register(&service("n1:web", vec![])).await.unwrap();
+    for asked in [id, &id.to_uppercase(), &id.to_lowercase()] {
+        let found = registry.find(asked).await.unwrap().expect("it is registered");
+        assert_eq!((found.id.as_str(), found.port), (id, 8080), "asked for {asked}");
+    }
+    assert_eq!(registry.find(r"n1:Wezb.\d-(x|y)/+:80").await.unwrap(), None);
+    let upper = id.to_uppercase();
+    registry.register(&service(&upper, vec![])).await.unwrap();
+    assert_eq!(registry.find(&upper).await.unwrap().map(|it| it.id).as_ref(), Some(&upper), "the exact one first");
+    for id in [id, &upper, "n1:web"] {
+        registry.deregister(id).await.unwrap();
     }
 }
 

@@ -183,7 +183,10 @@ impl Registry for FakeConsul {
 
     async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {
         self.begin(FakeCall::Read).await?;
-        self.registration(service_id)
+        let snapshot = self.snapshot();
+        let in_any_case = || snapshot.services.values().find(|it| it.id.to_lowercase() == service_id.to_lowercase());
+        let found = snapshot.services.get(service_id).or_else(in_any_case);
+        Ok(found.map(|it| ActualService { checks: BTreeMap::new(), ..ActualService::clone(it) }))
     }
 
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {

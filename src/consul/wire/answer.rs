@@ -130,9 +130,9 @@ pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8]) -> Result<Snap
     Ok(Snapshot { services: found.into_iter().map(|(id, service)| (id, Arc::new(service))).collect() })
 }
 
-/// The answer of `GET /v1/agent/service/:id`; it says nothing about checks.
-pub(in crate::consul) fn service(call: &'static str, id: &str, body: &[u8]) -> Result<ActualService, ConsulError> {
-    decode::<ServiceEntry>(call, body).map(|entry| entry.named(id.to_owned()))
+/// The answer of `GET /v1/agent/services` alone; it says nothing about checks.
+pub(in crate::consul) fn services(call: &'static str, body: &[u8]) -> Result<Vec<ActualService>, ConsulError> {
+    Ok(entries::<ServiceEntry>(call, body)?.map(|(id, entry)| entry.named(id)).collect())
 }
 
 /// A map (or `null`) by id, without the entries that cannot be read. The map's key is the id: the agent's own spelling.

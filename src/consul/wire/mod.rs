@@ -8,5 +8,5 @@
 mod answer;
 mod request;
 
-pub(super) use answer::{SelfAnswer, decode, service, snapshot};
+pub(super) use answer::{SelfAnswer, decode, services, snapshot};
 pub(super) use request::{ServiceBody, UpdateBody, encode, go_duration};

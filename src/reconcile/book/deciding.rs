@@ -126,6 +126,7 @@ impl Book {
             }
             // Make before break: the new one is on its way.
             Some(held) if self.stands_in(&actual, &container, held) => None,
+            Some(held) if !self.settled_in && held.changed_its_meaning() => None,
             Some(_) => Some(Op::Deregister(actual.id)),
             None if self.gone.contains(&container) => Some(Op::Deregister(actual.id)),
             None => {

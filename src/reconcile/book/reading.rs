@@ -18,6 +18,10 @@ use crate::telemetry::Drift;
 /// seconds of losing its registration.
 const NAMESAKE_AWAY: Duration = Duration::from_secs(60);
 
+/// What a running container had and does not mean any more is kept for so long after a start: it means something else because
+/// the agent was started with other settings, and that may be a mistake that is seen at once.
+const SETTLE_IN: Duration = Duration::from_secs(60);
+
 /// So much later than Consul we may have learnt that a check is critical: three polls.
 const SEEN_LATE: Duration = Duration::from_secs(10);
 
@@ -188,6 +192,9 @@ impl Book {
 
     /// Time passes: an engine without an agent becomes the past, and its registrations are looked at.
     pub fn tick(&mut self, now: Instant) {
+        if !self.settled_in && now >= *self.began.get_or_insert(now) + SETTLE_IN {
+            self.settle_in();
+        }
         let gone_by: Vec<String> = self
             .absent
             .iter()
@@ -201,6 +208,14 @@ impl Book {
                 self.settle(&at, None);
                 self.items.touch(&at, None);
             }
+        }
+    }
+
+    /// The first minute is over, or nobody wants to wait for that: what running containers do not mean any more goes.
+    pub fn settle_in(&mut self) {
+        self.settled_in = true;
+        for at in self.actual.keys().filter(|at| !self.wanted.contains_key(*at)) {
+            self.items.touch(at, None);
         }
     }
 

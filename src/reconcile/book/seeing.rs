@@ -72,6 +72,7 @@ impl Book {
         let mut stirred: Vec<String> = Vec::new();
         if let Some(held) = self.containers.held.get_mut(id) {
             held.waits = false;
+            held.meant |= !claims.is_empty();
             held.hold = hold_on;
             told.notes = notes.iter().filter(|note| !held.notes.contains(note)).cloned().collect();
             if nothing != held.nothing {

@@ -178,3 +178,30 @@ fn a_users_check_is_registered_with_its_definition() {
     assert!(matches!(kinds[..], [Check { kind: CheckKind::Ttl { .. }, .. }, Check { .. }]), "{kinds:?}");
     assert_eq!(service.checks[0].id, "n1:web:80:docker", "the one that is fed comes first");
 }
+
+#[test]
+fn what_a_running_container_had_under_other_settings_is_kept_for_the_first_minute() {
+    let mut story = Story::new();
+    for letter in ["a", "b", "c", "d"] {
+        story.here(running(letter, letter));
+    }
+    story.settle();
+    // Somebody sets REMORA_EXPLICIT and starts it anew.
+    story.restart();
+    story.book.settings.publish.explicit = true;
+    story.after(0).read();
+    for letter in ["a", "b"] {
+        story.here(running(letter, letter));
+    }
+    story.here(ended(running("c", "c"), State::Exited)).gone("d");
+    assert_eq!(
+        story.settle(),
+        ["deregister n1:c:80", "deregister n1:d:80"],
+        "what Docker says to be over goes at once"
+    );
+    assert_eq!(story.drains(running("b", "b")).settle(), ["deregister n1:b:80"]);
+    assert!(story.after(59).settle().is_empty());
+    assert_eq!(story.after(2).settle(), ["deregister n1:a:80"]);
+    story.put(foreign("x", "x", &[]));
+    assert!(story.settle().is_empty());
+}
