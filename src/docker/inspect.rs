@@ -171,11 +171,19 @@ pub fn read(body: &[u8], lens: &Lens) -> Result<Container, DockerError> {
     let rendered_tags = match &lens.tags {
         None => None,
         Some(template) => {
-            let whole: serde_json::Value = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+            let mut whole: serde_json::Value = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+            hide_environment(&mut whole);
             Some(template.render(&whole).map_err(|error| error.to_string()))
         }
     };
     Ok(container(document, lens, rendered_tags))
+}
+
+/// Takes everything out of the environment that is not for Remora, so that no template can publish it.
+fn hide_environment(document: &mut serde_json::Value) {
+    if let Some(serde_json::Value::Array(env)) = document.pointer_mut("/Config/Env") {
+        env.retain(|entry| entry.as_str().is_some_and(|entry| entry.starts_with("SERVICE_")));
+    }
 }
 
 fn container(document: Document, lens: &Lens, rendered_tags: Option<Result<String, String>>) -> Container {
@@ -392,6 +400,14 @@ mod tests {
         assert!(!everything.contains("maintainer"), "{everything}");
         let lens = Lens { labels: ["maintainer".to_owned()].into(), tags: None };
         assert!(read(DOCUMENT.as_bytes(), &lens).unwrap().labels.contains_key("maintainer"));
+    }
+
+    #[test]
+    fn a_template_finds_nothing_of_the_environment_but_what_is_for_remora() {
+        let tags = crate::template::Template::parse("{{range .Config.Env}}{{.}},{{end}}{{.State.Status}}").unwrap();
+        let lens = Lens { labels: [].into(), tags: Some(tags) };
+        let container = read(DOCUMENT.as_bytes(), &lens).unwrap();
+        assert_eq!(container.rendered_tags, Some(Ok("SERVICE_NAME=api=v2,running".to_owned())));
     }
 
     #[test]
