@@ -30,6 +30,8 @@ pub(super) struct Place {
     pub port: u16,
     /// What kind of port that is.
     pub port_from: String,
+    /// Whether every port of the container has its own number at this address; otherwise the host forwards some.
+    pub is_own: bool,
     /// What tells it from the port's first place; `None` for the first.
     pub binding: Option<(IpAddr, u16)>,
 }
@@ -138,7 +140,13 @@ pub(super) fn published(
                 let is_known = |place: &Place| place.spot.address == spot.address && place.port == port;
                 if !places.iter().any(is_known) {
                     let further = (!places.is_empty()).then_some((host_ip, binding.host_port));
-                    places.push(Place { spot, port, port_from: "host port".to_owned(), binding: further });
+                    places.push(Place {
+                        spot,
+                        port,
+                        port_from: "host port".to_owned(),
+                        is_own: false,
+                        binding: further,
+                    });
                 }
             }
             Err(why) if refused.contains(&why) => {}

@@ -80,6 +80,13 @@ impl Builder {
         self
     }
 
+    /// EXPOSEs a port in a network stack for which the engine maps none (macvlan, another container's, `none`): it is in no
+    /// list of bindings.
+    pub(super) fn declare(mut self, text: &str) -> Self {
+        self.0.exposed.insert(port(text));
+        self
+    }
+
     /// Publishes a port, as Docker 20.10 and newer do: for IPv4 only.
     pub(super) fn publish(self, text: &str, host_port: u16) -> Self {
         self.bind(text, "0.0.0.0", host_port)
