@@ -22,7 +22,7 @@ pub(super) fn tags(
     notes: &mut Notes,
 ) -> (Vec<String>, String) {
     let mut found: Vec<(String, Vec<String>)> = match publish.port_tags {
-        PortTags::Merge => metadata.all("tags", port).map(|entry| (entry.to_string(), list(entry.value))).collect(),
+        PortTags::Merge => merged(metadata, port),
         PortTags::Replace => {
             metadata.get("tags", port).map(|entry| (entry.to_string(), list(entry.value))).into_iter().collect()
         }
@@ -56,6 +56,19 @@ pub(super) fn tags(
         reasons.push(from);
     }
     (tags, reasons.join(", "))
+}
+
+/// The tags of every key for this port, the least specific first. A key with an empty value takes those before it away.
+fn merged(metadata: &Metadata<'_>, port: Option<Port>) -> Vec<(String, Vec<String>)> {
+    let mut found = Vec::new();
+    for entry in metadata.all("tags", port) {
+        if entry.is_empty() {
+            found.clear();
+        } else {
+            found.push((entry.to_string(), list(entry.value)));
+        }
+    }
+    found
 }
 
 /// `traefik.enable=true`, `urlprefix-/path`: nobody looks such a tag up by DNS.
@@ -115,6 +128,23 @@ mod tests {
         assert!(notes.iter().any(|note| note.warning && note.about == "REMORA_TAGS"));
         container.rendered_tags = Some(Ok("x, y".into()));
         assert_eq!(read(&container, &publish).0, ["own", "x", "y", "udp"]);
+    }
+
+    #[test]
+    fn an_empty_key_for_a_port_takes_the_containers_tags_away() {
+        for (specific, expected) in
+            [("", vec!["ops", "udp"]), ("  ", vec!["ops", "udp"]), ("b", vec!["a", "b", "ops", "udp"])]
+        {
+            let container = container("dns").label("SERVICE_TAGS", "a").label("SERVICE_53_TAGS", specific).build();
+            let publish = Publish { tags: Some("ops".into()), ..Publish::default() };
+            assert_eq!(read(&container, &publish).0, expected, "{specific:?}");
+        }
+        let nested = container("dns")
+            .label("SERVICE_TAGS", "a")
+            .label("SERVICE_1-100_TAGS", "")
+            .label("SERVICE_53_UDP_TAGS", "b")
+            .build();
+        assert_eq!(read(&nested, &Publish::default()).0, ["b", "udp"]);
     }
 
     #[test]
