@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::address::Place;
+use super::keys;
 use super::metadata::{Entry, Metadata};
 use super::notes::Notes;
 use super::ports::Ways;
@@ -105,7 +106,7 @@ impl<'s> One<'_, 's> {
         let title = self.title(&kind);
         let is_active = !matches!(kind, CheckKind::Ttl { .. });
         Some(Check {
-            id: format!("{}:{}", self.subject.service_id, self.id_part()),
+            id: self.id(),
             name: head(&one_line(&title), 255).to_owned(),
             notes: self.notes_text(&kind),
             status: self
@@ -120,18 +121,27 @@ impl<'s> One<'_, 's> {
         })
     }
 
-    /// `:docker` is the id of the check that Docker feeds.
-    fn id_part(&self) -> &str {
-        if self.name == "docker" { "exec" } else { self.name }
+    /// Each different from every other of the service: names differ, and no name is `docker`, `exec` or `ttl` but by its
+    /// method.
+    fn id(&self) -> String {
+        let service_id = self.subject.service_id;
+        match self.name {
+            // A service reports under the id that Consul gave registrator's check, and knows no other.
+            "ttl" => format!("service:{service_id}"),
+            // `:docker` is the id of the check that Docker feeds.
+            "docker" => format!("{service_id}:{}", keys::DOCKER_METHOD),
+            name => format!("{service_id}:{name}"),
+        }
     }
 
-    /// A setting: this check's own before the one for all checks.
+    /// A setting: this check's own before the one for all checks. An empty one of its own takes the one for all away.
     fn setting(&self, setting: &str) -> Option<Entry<'s>> {
-        let get = |option: &str| self.subject.metadata.get(option, self.subject.port);
+        let find = |option: &str| self.subject.metadata.most_specific(option, self.subject.port);
         let (name, method) = (self.name, self.method);
-        get(&format!("check_{name}_{setting}"))
-            .or_else(|| get(&format!("check_{name}_{method}_{setting}")))
-            .or_else(|| get(&format!("check_{setting}")))
+        find(&format!("check_{name}_{setting}"))
+            .or_else(|| find(&format!("check_{name}_{method}_{setting}")))
+            .or_else(|| find(&format!("check_{setting}")))
+            .filter(|entry| !entry.is_empty())
     }
 
     fn http(&mut self) -> Option<CheckKind> {
@@ -192,6 +202,11 @@ impl<'s> One<'_, 's> {
             Ok(args) => args,
             Err(wrong) => return self.refuse(wrong),
         };
+        if probes::has_shell_syntax(self.entry.value) {
+            let text = "no shell is run: |, &&, ;, > and the like are passed to the program as they are; where a shell is \
+                        meant, write sh -c '…'";
+            self.notes.warn(self.entry.key, text);
+        }
         let (args, container, shell) = match self.method {
             "docker" => {
                 let shell = self.setting("shell").map(|entry| one_line(head(entry.value, 255)));
