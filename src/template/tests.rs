@@ -118,6 +118,23 @@ fn a_label_that_is_not_there_is_an_empty_text_as_in_go() {
 }
 
 #[test]
+fn slice_println_and_a_precision_work_as_in_go() {
+    yields("{{slice .Id 0 12}}", "0123456789ab");
+    yields("{{slice .Config.Hostname 4}}|{{slice .Config.Hostname}}", "01|Web-01");
+    yields("{{join \",\" (slice .Config.Env 2 3)}}", "HOME=/home/foobar");
+    yields("{{printf \"%.12s\" .Id}}", "0123456789ab");
+    yields("{{println \"a\" 1}}", "a 1\n");
+    assert!(
+        rendered("{{slice .Config.Hostname 0 12}}").unwrap_err().contains("outside of a text, which has a length of 6")
+    );
+    assert!(rendered("{{slice .Config.Hostname 3 2}}").unwrap_err().contains("not behind the end"));
+    assert!(rendered("{{slice .Config.Hostname -1}}").unwrap_err().contains("outside"));
+    assert!(rendered("{{slice .Config.Labels 0}}").unwrap_err().contains("expected a text or a list"));
+    assert!(rendered("{{slice .Config.Nothing 0}}").unwrap_err().contains("no value at .Config.Nothing"));
+    assert!(rendered("{{slice .Id 0 1 2}}").unwrap_err().contains("expected `slice"));
+}
+
+#[test]
 fn with_and_range_move_the_dot() {
     yields("{{with .Config}}{{.Hostname}}{{$.State.Status}}{{end}}", "Web-01running");
     yields(
