@@ -41,6 +41,7 @@ fn settings(case: &Value) -> Settings {
     let wanted = &case["settings"];
     let publish = Publish {
         address: HostAddress {
+            name: None,
             v4: Some("192.0.2.10".parse().expect("an address")),
             v6: wanted["address6"].as_str().map(|text| text.parse().expect("an address")),
         },

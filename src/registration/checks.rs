@@ -1,7 +1,6 @@
 //! The checks that keys ask for. Their host is always the instance's own address: a label must not make Consul's agent
 //! send requests to somebody else.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::address::Place;
@@ -169,13 +168,13 @@ impl<'s> One<'_, 's> {
         if !self.yes(self.entry)? {
             return None;
         }
-        Some(CheckKind::Tcp { address: self.address()?.to_string(), probe: self.probe() })
+        Some(CheckKind::Tcp { address: self.address()?, probe: self.probe() })
     }
 
     fn grpc(&mut self) -> Option<CheckKind> {
         let target = match boolean(self.entry.value, false) {
             Some(yes) if !yes && !self.subject.publish.loose_booleans => return None,
-            Some(_) => self.address()?.to_string(),
+            Some(_) => self.address()?,
             None => match probes::grpc_service(self.entry.value) {
                 Ok(service) => format!("{}/{service}", self.address()?),
                 Err(wrong) => return self.refuse(wrong),
@@ -198,7 +197,7 @@ impl<'s> One<'_, 's> {
             return self.refuse("it would run a program on the Consul host; the operator can allow that with REMORA_ALLOW_SCRIPT_CHECKS");
         }
         let spot = &self.subject.place.spot;
-        let args = match probes::arguments(self.entry.value, spot.address, self.subject.place.port) {
+        let args = match probes::arguments(self.entry.value, &spot.address, self.subject.place.port) {
             Ok(args) => args,
             Err(wrong) => return self.refuse(wrong),
         };
@@ -230,7 +229,7 @@ impl<'s> One<'_, 's> {
     }
 
     /// Where the check knocks: the instance's address, with its port or another one of the same container.
-    fn address(&mut self) -> Option<SocketAddr> {
+    fn address(&mut self) -> Option<String> {
         let place = self.subject.place;
         let port = match self.setting("port") {
             None if place.port == 0 => {
@@ -256,7 +255,7 @@ impl<'s> One<'_, 's> {
             let text = format!("knocks with TCP, also for {other}: name the port in the key if that is not meant");
             self.notes.tell(self.entry.key, text);
         }
-        Some(SocketAddr::new(place.spot.address, port))
+        Some(place.spot.address.with_port(port))
     }
 
     fn tls(&mut self) -> CheckTls {

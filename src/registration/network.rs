@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Peers;
-use super::address::{Spot, Unreachable, unfit};
+use super::address::{Address, Spot, Unreachable, unfit};
 use super::meta::COMPOSE_PROJECT;
 use super::values::{matches, quoted};
 use crate::config::NetworkChoice;
@@ -156,7 +156,7 @@ fn spot(endpoint: &Endpoint, preferred: Option<IpAddr>, from: String) -> Result<
         return Err(Unreachable::to_mend(format!("no address in {from}")));
     };
     let other = addresses(endpoint).find(|other| *other != address).map(|other| (other, None));
-    Ok(Spot { address, other, from })
+    Ok(Spot { address: Address::Ip(address), other, from })
 }
 
 /// Whether an address lies in a range.

@@ -37,7 +37,7 @@ impl<'a> Ways<'a> {
         let label = from_label(container, publish.use_ip_from_label.as_deref(), notes);
         let direct = match (&label, &owner.network_mode) {
             (Some(label), NetworkMode::Host | NetworkMode::None) => Some(Ok(label.clone())),
-            (None, NetworkMode::Host) => Some(host(publish.address)),
+            (None, NetworkMode::Host) => Some(host(&publish.address)),
             (None, NetworkMode::None) => Some(Err(Unreachable::by_choice("network mode none: nobody can reach it"))),
             (Some(label), _) if publish.internal => Some(Ok(label.clone())),
             (None, _) if publish.internal => Some(inside(container, &owner, &publish.networks)),
@@ -129,7 +129,7 @@ impl<'a> Ways<'a> {
                     return Err(self.not_published());
                 }
                 let (places, refused) =
-                    published(bindings, self.publish.address, self.label.as_ref(), self.publish.bindings);
+                    published(bindings, &self.publish.address, self.label.as_ref(), self.publish.bindings);
                 if places.is_empty() {
                     let why = refused.iter().map(|refused| refused.why.as_str()).collect::<Vec<_>>().join("; ");
                     return Err(Unreachable { why, to_mend: refused.iter().any(|refused| refused.to_mend) });
@@ -157,7 +157,7 @@ impl<'a> Ways<'a> {
             (_, Some(label)) => label.clone(),
             (Some(Ok(spot)), None) => spot.clone(),
             (Some(Err(why)), None) if self.owner.network_mode != NetworkMode::None => return Err(why.clone()),
-            (Some(Err(_)) | None, None) => host(self.publish.address)?,
+            (Some(Err(_)) | None, None) => host(&self.publish.address)?,
         };
         Ok(Place { spot, port: 0, port_from: format!("{PORTLESS} (label)"), is_own: false, binding: None })
     }
@@ -169,7 +169,7 @@ impl<'a> Ways<'a> {
         }
         let port = Port { number, protocol: Protocol::Tcp };
         let (places, _) =
-            published(self.owner.bindings.get(&port)?, self.publish.address, self.label.as_ref(), Bindings::All);
+            published(self.owner.bindings.get(&port)?, &self.publish.address, self.label.as_ref(), Bindings::All);
         places.iter().find(|other| other.spot.address == place.spot.address).map(|other| other.port)
     }
 

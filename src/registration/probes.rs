@@ -2,8 +2,8 @@
 //! ends up in a request or a command of Consul's agent, so the character sets are strict.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
+use super::address::Address;
 use super::metadata::Entry;
 use super::notes::Notes;
 use super::values::{boolean, quoted, words};
@@ -122,7 +122,7 @@ pub(super) fn grpc_service(value: &str) -> Result<&str, &'static str> {
 
 /// The program and its arguments; `$SERVICE_IP` and `$SERVICE_PORT` are replaced after the split, so that no value can
 /// become a second argument.
-pub(super) fn arguments(value: &str, address: IpAddr, port: u16) -> Result<Vec<String>, &'static str> {
+pub(super) fn arguments(value: &str, address: &Address, port: u16) -> Result<Vec<String>, &'static str> {
     let expected = "expected a program with arguments, quotes closed, at most 64 words and 8192 bytes";
     if value.len() > LONGEST_BODY || value.contains('\0') {
         return Err(expected);
@@ -184,10 +184,11 @@ mod tests {
 
     #[test]
     fn arguments_are_split_before_they_are_filled_in() {
-        let args = arguments("check --to '$SERVICE_IP:$SERVICE_PORT' $SERVICE_PORT", "10.0.0.1".parse().unwrap(), 80);
+        let address = Address::Ip("10.0.0.1".parse().unwrap());
+        let args = arguments("check --to '$SERVICE_IP:$SERVICE_PORT' $SERVICE_PORT", &address, 80);
         assert_eq!(args.unwrap(), ["check", "--to", "10.0.0.1:80", "80"]);
-        assert!(arguments("", "10.0.0.1".parse().unwrap(), 80).is_err());
-        assert!(arguments("a 'b", "10.0.0.1".parse().unwrap(), 80).is_err());
+        assert!(arguments("", &address, 80).is_err());
+        assert!(arguments("a 'b", &address, 80).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::address::{Place, Unreachable};
+use super::address::{Address, Place, Unreachable};
 use super::checks::{self, Subject};
 use super::filters::ENABLE;
 use super::metadata::Metadata;
@@ -255,8 +255,10 @@ fn without_doubles(planned: &mut [Planned], notes: &mut Notes) {
 
 /// Both families, where both are known. Consul's DNS answers A and AAAA from these.
 fn tagged_addresses(place: &Place) -> BTreeMap<String, TaggedAddress> {
-    let Some((other, other_port)) = place.spot.other else { return BTreeMap::new() };
-    [(place.spot.address, place.port), (other, other_port.unwrap_or(place.port))]
+    let (Address::Ip(address), Some((other, other_port))) = (&place.spot.address, place.spot.other) else {
+        return BTreeMap::new();
+    };
+    [(*address, place.port), (other, other_port.unwrap_or(place.port))]
         .into_iter()
         .map(|(address, port)| {
             let tag = if address.is_ipv4() { "lan_ipv4" } else { "lan_ipv6" };

@@ -155,7 +155,7 @@ impl Peers for Known {
 
 /// `node-1`, 192.0.2.10, everything else as it is by default.
 pub(super) fn settings() -> Settings {
-    let address = HostAddress { v4: Some("192.0.2.10".parse().unwrap()), v6: None };
+    let address = HostAddress { v4: Some("192.0.2.10".parse().unwrap()), ..HostAddress::default() };
     Settings {
         node: "node-1".to_owned(),
         engine: "ENGINE:ID".to_owned(),

@@ -144,7 +144,10 @@ fn some_settings() -> impl Strategy<Value = Settings> {
         publish.use_ip_from_label = replace.then(|| "SERVICE_NAME".to_owned());
         publish.tags = loose.then(|| "ops,{{x}}".to_owned());
         if v6 {
-            publish.address = HostAddress { v6: Some("2001:db8::10".parse().unwrap()), ..publish.address };
+            publish.address.v6 = Some("2001:db8::10".parse().unwrap());
+        }
+        if v6 && few {
+            publish.address = HostAddress { name: Some("host.example.com".to_owned()), ..HostAddress::default() };
         }
         settings
     })
@@ -193,8 +196,10 @@ fn check(registration: &Registration, settings: &Settings) {
         );
         assert!(!service.name.is_empty() && service.name.len() <= 300 && !has_control_characters(&service.name));
         assert!(settings.publish.names == Names::Keep || names::is_dns_label(&service.name), "{}", service.name);
-        let address: std::net::IpAddr = service.address.parse().unwrap();
-        assert!(super::super::address::unfit(address).is_none(), "{address}");
+        match service.address.parse() {
+            Ok(address) => assert!(super::super::address::unfit(address).is_none(), "{address}"),
+            Err(_) => assert!(service.tagged_addresses.is_empty() && service.address == "host.example.com"),
+        }
         assert!(service.tags.len() <= tags::MOST);
         assert!(
             service

@@ -151,3 +151,34 @@ fn no_two_checks_of_a_container_have_the_same_id() {
     let sealed = |service: &&crate::consul::Service| service.meta["remora-hash"] == service.definition_hash();
     assert!(registration.services().iter().all(sealed));
 }
+
+#[test]
+fn a_host_name_stands_where_the_hosts_address_would() {
+    let named = with(|publish| {
+        publish.address = crate::config::HostAddress { name: Some("host.example.com".to_owned()), v4: None, v6: None };
+    });
+    let web = container("web")
+        .bind("80", "0.0.0.0", 8080)
+        .bind("80", "::", 8080)
+        .bind("80", "198.51.100.7", 9000)
+        .label("SERVICE_CHECK_HTTP", "/health")
+        .label("SERVICE_CHECK_TCP", "true")
+        .label("SERVICE_CHECK_GRPC", "svc");
+    let registration = alone(web, &named);
+    let services = registration.services();
+    assert_eq!(services.len(), 2, "both families of the wildcard are one");
+    assert_eq!((services[0].address.as_str(), services[0].port), ("host.example.com", 8080));
+    assert!(services[0].tagged_addresses.is_empty(), "which address the name has is not known");
+    let text = format!("{:?}", services[0].checks);
+    for part in
+        ["\"http://host.example.com:8080/health\"", "\"host.example.com:8080\"", "\"host.example.com:8080/svc\""]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert_eq!((services[1].address.as_str(), services[1].port), ("198.51.100.7", 9000));
+    let on_the_host = alone(container("web").mode(NetworkMode::Host).declare("80"), &named);
+    assert_eq!(on_the_host.services()[0].address, "host.example.com");
+    let v6_only = alone(container("web").bind("80", "::", 8080), &named);
+    assert_eq!(v6_only.services()[0].address, "host.example.com");
+    assert_eq!(alone(on_macvlan("web").declare("80"), &named).services()[0].address, "192.0.2.50");
+}
