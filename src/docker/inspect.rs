@@ -178,7 +178,11 @@ pub fn read(body: &[u8], lens: &Lens) -> Result<Container, DockerError> {
     Ok(container(document, lens, rendered_tags))
 }
 
-fn container(document: Document, lens: &Lens, rendered_tags: Option<Result<String, String>>) -> Container {
+fn container(
+    document: Document,
+    lens: &Lens,
+    rendered_tags: Option<Result<crate::template::Rendered, String>>,
+) -> Container {
     let Document { id, name, created, image, restart_count, state, config, host_config, network_settings } = document;
     let config = config.unwrap_or(ConfigDocument {
         image: None,

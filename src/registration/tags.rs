@@ -82,10 +82,14 @@ fn operators_tags(container: &Container, publish: &Publish, notes: &mut Notes) -
         return Some(tags.clone());
     }
     match &container.rendered_tags {
-        Some(Ok(rendered)) => Some(rendered.clone()),
+        Some(Ok(rendered)) => {
+            for why in &rendered.left_out {
+                notes.warn("REMORA_TAGS", format!("a tag is left out for this container: {}", shown(why)));
+            }
+            Some(rendered.text.clone())
+        }
         Some(Err(why)) => {
-            let why = super::values::one_line(why);
-            notes.warn("REMORA_TAGS", format!("yields no tags for this container: {}", super::values::head(&why, 300)));
+            notes.warn("REMORA_TAGS", format!("yields no tags for this container: {}", shown(why)));
             None
         }
         None => {
@@ -93,6 +97,10 @@ fn operators_tags(container: &Container, publish: &Publish, notes: &mut Notes) -
             None
         }
     }
+}
+
+fn shown(why: &str) -> String {
+    super::values::head(&super::values::one_line(why), 300).to_owned()
 }
 
 #[cfg(test)]
@@ -126,8 +134,11 @@ mod tests {
         let (tags, notes) = read(&container, &publish);
         assert_eq!(tags, ["own", "udp"]);
         assert!(notes.iter().any(|note| note.warning && note.about == "REMORA_TAGS"));
-        container.rendered_tags = Some(Ok("x, y".into()));
-        assert_eq!(read(&container, &publish).0, ["own", "x", "y", "udp"]);
+        let left_out = vec!["no value at .Nonsense".to_owned()];
+        container.rendered_tags = Some(Ok(crate::template::Rendered { text: "x, y,".into(), left_out }));
+        let (tags, notes) = read(&container, &publish);
+        assert_eq!(tags, ["own", "x", "y", "udp"]);
+        assert!(notes.iter().any(|note| note.warning && note.text.contains("no value at .Nonsense")), "{notes:?}");
     }
 
     #[test]

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     fn items(values: &[Value]) -> Vec<Item<'_>> {
-        values.iter().map(Item::Document).collect()
+        values.iter().map(|value| Item::of(Some(value), "", &super::super::shape::Shape::Any)).collect()
     }
 
     #[test]

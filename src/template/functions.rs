@@ -241,7 +241,7 @@ pub(super) fn call<'a>(function: Function, arguments: &[Item<'a>], origin: &str)
 fn present<'i>(item: &'i Item<'_>) -> Result<&'i Value, String> {
     match item {
         Item::Absent(absent) => Err(format!("no value at {}", absent.path)),
-        Item::Document(value) => Ok(value),
+        Item::Document(value, _) => Ok(value),
         Item::Made(value) => Ok(value),
     }
 }
