@@ -80,7 +80,7 @@ pub fn lens(config: &Config) -> Lens {
 #[must_use]
 pub fn settings(config: &Config, engine: &EngineInfo, choice: &Choice) -> Settings {
     let mut publish = config.publish.clone();
-    publish.address = choice.address;
+    publish.address = choice.address.clone();
     Settings {
         node: config.node.clone().unwrap_or_else(|| engine.name.clone()),
         engine: engine_mark(&engine.id),
@@ -97,7 +97,7 @@ fn engine_mark(id: &str) -> String {
 /// Chooses the address to advertise.
 pub async fn address(config: &Config, engine: &DockerEngine, info: &EngineInfo, consul: Option<&AgentFacts>) -> Choice {
     let candidates = Candidates {
-        configured: config.publish.address,
+        configured: config.publish.address.clone(),
         swarm: info.swarm_address,
         consul: consul.and_then(|facts| facts.advertise),
         consul_is_namesake: consul.is_some_and(|facts| same_host(&facts.node_name, &info.name)),
@@ -127,8 +127,9 @@ async fn contained(engine: &DockerEngine) -> bool {
 pub fn own_service(settings: &Settings, http: Option<SocketAddr>) -> Service {
     let id = own::own_service_id(settings);
     let reachable = http.filter(|at| !at.ip().is_loopback());
-    let address = settings.publish.address;
-    let advertised = address.v4.map(|v4| v4.to_string()).or_else(|| address.v6.map(|v6| v6.to_string()));
+    let address = &settings.publish.address;
+    let (v4, v6) = (address.v4.map(|v4| v4.to_string()), address.v6.map(|v6| v6.to_string()));
+    let advertised = address.name.clone().or(v4).or(v6);
     let pairs = [
         (Service::META_OWNER, "remora".to_owned()),
         (Service::META_NODE, settings.node.clone()),

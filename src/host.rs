@@ -46,6 +46,10 @@ pub struct Choice {
 pub fn choose(candidates: &Candidates, is_local: impl Fn(IpAddr) -> bool) -> Choice {
     let mut address = HostAddress::default();
     let mut reasons = Vec::new();
+    if let Some(name) = &candidates.configured.name {
+        reasons.push(format!("{name}: REMORA_ADDRESS"));
+        return Choice { address: candidates.configured.clone(), reasons };
+    }
     let configured = [candidates.configured.v4.map(IpAddr::V4), candidates.configured.v6.map(IpAddr::V6)];
     for ip in configured.into_iter().flatten() {
         take(&mut address, ip, "REMORA_ADDRESS", &mut reasons);
@@ -121,6 +125,7 @@ pub fn route() -> HostAddress {
     let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
     let v6 = source(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), SocketAddr::from((far, 9)));
     HostAddress {
+        name: None,
         v4: v4.and_then(|ip| if let IpAddr::V4(v4) = ip { Some(v4) } else { None }),
         v6: v6.and_then(|ip| if let IpAddr::V6(v6) = ip { Some(v6) } else { None }),
     }
@@ -161,7 +166,7 @@ mod tests {
 
     fn v4(ip: IpAddr) -> HostAddress {
         let IpAddr::V4(v4) = ip else { unreachable!() };
-        HostAddress { v4: Some(v4), v6: None }
+        HostAddress { v4: Some(v4), ..HostAddress::default() }
     }
 
     fn chosen(candidates: &Candidates) -> Option<IpAddr> {
@@ -184,6 +189,14 @@ mod tests {
         assert_eq!(choice.reasons[0], "10.0.0.5: the node's address in its swarm");
         assert_eq!(chosen(&Candidates { swarm: None, ..guessed.clone() }), Some(HOST));
         assert_eq!(chosen(&Candidates { swarm: None, consul: None, ..guessed }), Some(HOST));
+    }
+
+    #[test]
+    fn a_configured_name_is_taken_as_it_is() {
+        let configured = HostAddress { name: Some("host.example.com".to_owned()), ..HostAddress::default() };
+        let candidates = Candidates { configured: configured.clone(), route: v4(HOST), ..Candidates::default() };
+        let choice = choose(&candidates, |_| true);
+        assert_eq!((choice.address, choice.reasons), (configured, vec!["host.example.com: REMORA_ADDRESS".to_owned()]));
     }
 
     #[test]

@@ -30,8 +30,10 @@ impl Peers for Others {
     }
 }
 
-fn sight(document: &Value) -> Sight {
-    let container = inspect::read(document.to_string().as_bytes(), &Lens::default()).expect("a readable document");
+fn sight(case: &Value, document: &Value) -> Sight {
+    let label = case["settings"]["use_ip_from_label"].as_str().map(str::to_owned);
+    let lens = Lens { labels: label.into_iter().collect(), tags: None };
+    let container = inspect::read(document.to_string().as_bytes(), &lens).expect("a readable document");
     Sight { container, draining: false, settling: false }
 }
 
@@ -39,10 +41,12 @@ fn settings(case: &Value) -> Settings {
     let wanted = &case["settings"];
     let publish = Publish {
         address: HostAddress {
+            name: None,
             v4: Some("192.0.2.10".parse().expect("an address")),
             v6: wanted["address6"].as_str().map(|text| text.parse().expect("an address")),
         },
         internal: wanted["internal"] == json!(true),
+        use_ip_from_label: wanted["use_ip_from_label"].as_str().map(str::to_owned),
         deregister: if wanted["deregister"] == json!("on-success") {
             Deregister::OnSuccess
         } else {
@@ -103,8 +107,8 @@ fn every_recorded_container_is_registered_as_expected() {
     for path in cases {
         let mut case: Value =
             serde_json::from_str(&fs::read_to_string(&path).expect("a file")).expect("a case in JSON");
-        let peers = case["peers"].as_array().expect("peers").iter().map(|document| Arc::new(sight(document)));
-        let registration = register(&sight(&case["container"]), &Others(peers.collect()), &settings(&case));
+        let peers = case["peers"].as_array().expect("peers").iter().map(|document| Arc::new(sight(&case, document)));
+        let registration = register(&sight(&case, &case["container"]), &Others(peers.collect()), &settings(&case));
         let actual = shown(&registration);
         assert!(!actual.to_string().contains("hidden"), "an environment value that is no key has come through");
         if case["expected"] == actual {

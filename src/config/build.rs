@@ -9,7 +9,8 @@ use super::flags::Arguments;
 use super::parse::{self, Given};
 use super::raw::Raw;
 use super::{
-    Bindings, Config, Deregister, HostAddress, Log, LogFormat, Names, OnExit, PortTags, Publish, consul, docker,
+    Bindings, Config, Deregister, HostAddress, Log, LogFormat, Names, OnExit, PortTags, Publish, advertised, consul,
+    docker,
 };
 
 /// A look at everything more often than this would be a look all the time.
@@ -91,10 +92,8 @@ impl Sources<'_> {
 
 fn publish(raw: &Raw, from: &mut Sources<'_>) -> Publish {
     let default = Publish::default();
-    let address = from.read("REMORA_ADDRESS", raw.remora_address.as_ref(), parse::host_address);
-    if let Some(HostAddress { v4, v6 }) = address
-        && (v4.is_some_and(|v4| v4.is_loopback()) || v6.is_some_and(|v6| v6.is_loopback()))
-    {
+    let address = from.read("REMORA_ADDRESS", raw.remora_address.as_ref(), advertised::host_address);
+    if address.as_ref().is_some_and(is_loopback) {
         from.findings.warn("REMORA_ADDRESS (-ip) is a loopback address: only this host itself can reach the services");
     }
     let label = |given: Given<'_>| parse::name(given, "com.example.address");
@@ -141,6 +140,13 @@ fn publish(raw: &Raw, from: &mut Sources<'_>) -> Publish {
             )
             .unwrap_or(default.deregister),
     }
+}
+
+/// Whether it is, or by its name must be (RFC 6761), this host's own.
+fn is_loopback(HostAddress { name, v4, v6 }: &HostAddress) -> bool {
+    let name = name.as_deref().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    let by_name = name == "localhost" || name.ends_with(".localhost");
+    by_name || v4.is_some_and(|v4| v4.is_loopback()) || v6.is_some_and(|v6| v6.is_loopback())
 }
 
 fn health_ttl(given: Given<'_>) -> Result<Option<Duration>, ConfigError> {

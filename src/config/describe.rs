@@ -69,8 +69,9 @@ impl Pairs {
 }
 
 fn publish(publish: &Publish, pairs: &mut Pairs) {
-    let HostAddress { v4, v6 } = publish.address;
-    let addresses: Vec<String> = v4.map(|v4| v4.to_string()).into_iter().chain(v6.map(|v6| v6.to_string())).collect();
+    let HostAddress { name, v4, v6 } = &publish.address;
+    let addresses: Vec<String> =
+        [name.clone(), v4.map(|v4| v4.to_string()), v6.map(|v6| v6.to_string())].into_iter().flatten().collect();
     if addresses.is_empty() {
         pairs.add("REMORA_ADDRESS", "(found out at run time)");
     } else {

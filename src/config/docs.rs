@@ -113,7 +113,9 @@ pub fn markdown() -> String {
     for flag in FLAGS {
         let meaning = match flag.effect {
             Effect::Sets(variable) => format!("the same as `{variable}`"),
-            Effect::SetsSeconds(variable) => format!("the same as `{variable}`, in seconds; `0` leaves it as it is"),
+            Effect::SetsSeconds(variable) => format!(
+                "the same as `{variable}`, in seconds; `0` leaves it as it is, more than a day is read as a day"
+            ),
             Effect::Nothing(instead) => format!("accepted without an effect: {instead}"),
             Effect::Command(..) => continue,
         };

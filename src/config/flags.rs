@@ -26,6 +26,9 @@ pub(super) struct Arguments {
     pub(super) registry: Option<Registry>,
 }
 
+/// A day, the bound of the variable. With registrator a longer time was a way to say "hardly ever", and no mistake.
+const MOST_SECONDS: i64 = 24 * 60 * 60;
+
 /// A flag in the place of a variable.
 pub(super) struct Override {
     /// `-resync`
@@ -126,6 +129,12 @@ impl Reader<'_> {
             Effect::Sets(variable) => {
                 let text = if flag.takes == Takes::Nothing { on.to_string() } else { value.to_owned() };
                 self.set(variable, spelled, text);
+            }
+            Effect::SetsSeconds(variable) if number > MOST_SECONDS => {
+                self.findings.warn(format!(
+                    "{spelled} {number} is read as {MOST_SECONDS}: Remora looks at everything at least once a day"
+                ));
+                self.set(variable, spelled, format!("{MOST_SECONDS}s"));
             }
             Effect::SetsSeconds(variable) if number > 0 => {
                 self.set(variable, spelled, format!("{number}s"));
@@ -322,6 +331,16 @@ mod tests {
         assert!(warnings.iter().all(|warning| warning.contains("has no effect")), "{warnings:?}");
         assert_eq!(errors(&["-ttl", "abc"]), ["-ttl=abc: expected a whole number"]);
         assert_eq!(errors(&["-resync", "30s"]), ["-resync=30s: expected a whole number"]);
+    }
+
+    #[test]
+    fn a_resync_of_more_than_a_day_is_one_of_a_day_and_told() {
+        for seconds in ["86401", "604800", "9223372036854775807"] {
+            let (arguments, warnings) = parsed(&["-resync", seconds]).unwrap();
+            assert_eq!(arguments.overrides["REMORA_RESYNC"].text, "86400s");
+            assert!(warnings[0].starts_with(&format!("-resync {seconds} is read as 86400")), "{warnings:?}");
+        }
+        assert!(parsed(&["-resync=86400"]).unwrap().1.is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! * [`docs`]: the two texts made from the table.
 //! * `raw`: the variables as strings (envy), nothing judged yet.
 //! * `flags`: the command line: our commands, and registrator's flags and registry URI.
-//! * `parse`: one small parser per type.
+//! * `parse`: one small parser per type; `advertised` for the address of this host.
 //! * `nearest`: the known name that is most like an unknown one.
 //! * `build`: strings → [`Config`]; `consul` and `docker` do it for the standard variables of those two.
 //! * `describe`: a [`Config`] as an operator may see it, without secrets.
@@ -23,6 +23,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod advertised;
 mod build;
 mod consul;
 mod describe;
@@ -99,7 +100,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Publish {
     /// `REMORA_ADDRESS` (registrator's `-ip`): the address to advertise for ports published on the host; one IPv4 and one
-    /// IPv6 address at most.
+    /// IPv6 address at most, or a host name.
     pub address: HostAddress,
     /// `REMORA_INTERNAL` (`-internal`): register container addresses and ports instead of host addresses and ports.
     pub internal: bool,
@@ -153,9 +154,12 @@ impl Default for Publish {
     }
 }
 
-/// The address of the node, per family.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The address of the node, per family, or its name in the place of both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostAddress {
+    /// A host name that Consul's DNS answers with (CNAME) and that probes resolve. Without addresses beside it: nobody but
+    /// a name server knows which they are.
+    pub name: Option<String>,
     /// IPv4.
     pub v4: Option<Ipv4Addr>,
     /// IPv6.

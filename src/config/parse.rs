@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::errors::{ConfigError, hidden, shown, shown_address};
 use super::nearest::nearest;
-use super::{Filter, HostAddress, NetworkChoice};
+use super::{Filter, NetworkChoice};
 use crate::template::Template;
 
 /// A value that somebody set, and the variable or flag by which he set it.
@@ -137,30 +137,6 @@ pub(super) fn name(given: Given<'_>, example: &str) -> Result<String, ConfigErro
     let name = given.trimmed();
     let bad = name.is_empty() || has_control(name) || name.contains(char::is_whitespace);
     if bad { Err(given.wrong(format!("a name without blanks, such as {example}"))) } else { Ok(name.to_owned()) }
-}
-
-/// At most one IPv4 and one IPv6 address, both of which another host can send to.
-pub(super) fn host_address(given: Given<'_>) -> Result<HostAddress, ConfigError> {
-    let wrong = |why: &str| Err(given.wrong(format!("{why}, such as 192.0.2.10 or 192.0.2.10,2001:db8::10")));
-    let mut found = HostAddress::default();
-    for part in list(given.text) {
-        let bare = part.strip_prefix('[').and_then(|part| part.strip_suffix(']')).unwrap_or(&part);
-        let Ok(address) = bare.parse::<IpAddr>() else { return wrong("one IPv4 and/or one IPv6 address") };
-        if address.is_unspecified() {
-            return wrong("the address under which other hosts reach this one, not the one that means \"any\"");
-        }
-        if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
-            return wrong("the address of one host");
-        }
-        let doubled = match address {
-            IpAddr::V4(v4) => found.v4.replace(v4).is_some(),
-            IpAddr::V6(v6) => found.v6.replace(v6).is_some(),
-        };
-        if doubled {
-            return wrong("at most one address of each family");
-        }
-    }
-    if found == HostAddress::default() { wrong("one IPv4 and/or one IPv6 address") } else { Ok(found) }
 }
 
 /// Where to listen; `None` for `off`. Only what can be decided without asking a name server.
@@ -381,19 +357,6 @@ mod tests {
         assert_eq!(node(given(" node-1.example.com ")).as_deref(), Ok("node-1.example.com"));
         for text in ["a b", "a:b", "a\u{0}", "a/b", &"n".repeat(254)] {
             assert!(node(given(text)).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn the_advertised_address_is_one_of_each_family_that_others_can_reach() {
-        let v4 = Some(Ipv4Addr::new(192, 0, 2, 1));
-        let v6 = "2001:db8::1".parse().ok();
-        assert_eq!(host_address(given("192.0.2.1")), Ok(HostAddress { v4, v6: None }));
-        assert_eq!(host_address(given("[2001:db8::1], 192.0.2.1")), Ok(HostAddress { v4, v6 }));
-        for text in
-            ["0.0.0.0", "::", "192.0.2.1,192.0.2.2", "host", "192.0.2.1/24", "224.0.0.1", "255.255.255.255", ","]
-        {
-            assert!(host_address(given(text)).is_err(), "{text}");
         }
     }
 

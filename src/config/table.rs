@@ -61,8 +61,9 @@ pub const SETTINGS: &[Setting] = &[
         Group::Publish,
         "REMORA_ADDRESS",
         "",
-        "one IPv4 and/or one IPv6 address",
-        "The address of this host under which others reach its published ports. Not set: Remora finds it out; `remora \
+        "one IPv4 and/or one IPv6 address, or a host name",
+        "The address of this host under which others reach its published ports. A host name is registered as it is: Consul's \
+         DNS answers with it, and checks resolve it. Not set: Remora finds it out; `remora \
          doctor` tells how.",
     ),
     setting(

@@ -143,7 +143,7 @@ fn every_setting_in_force_is_described_under_its_variable() {
 #[test]
 fn all_errors_are_told_at_once() {
     let errors = load_from(
-        &["-ip", "nonsense", "-nonsense", "etcd://h"],
+        &["-ip", "192.0.2.300", "-nonsense", "etcd://h"],
         &[("REMORA_RESYNC", "30"), ("REMORA_INTERNAL", "maybe"), ("CONSUL_HTTP_SSL", "x"), ("DOCKER_HOST", "ssh://h")],
     )
     .unwrap_err();
@@ -164,6 +164,16 @@ fn flags_win_over_variables_and_an_empty_flag_does_not() {
     let variables = config(&["-ip", "", "-resync", "0"], &env);
     assert_eq!(variables.publish.address.v4, "192.0.2.1".parse().ok());
     assert_eq!(variables.resync, Duration::from_secs(5));
+}
+
+#[test]
+fn command_lines_that_registrator_takes_are_taken() {
+    let weekly = config(&["-resync", "604800", "-ip", "host.example.com"], &[]);
+    assert_eq!(weekly.resync, Duration::from_secs(24 * 60 * 60));
+    assert_eq!(weekly.publish.address.name.as_deref(), Some("host.example.com"));
+    let shown = weekly.describe().into_iter().find(|(name, _)| name == "REMORA_ADDRESS");
+    assert_eq!(shown.map(|(_, value)| value).as_deref(), Some("host.example.com"));
+    assert_eq!(config(&[], &[("REMORA_ADDRESS", "host.example.com")]).publish.address, weekly.publish.address);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::template::Template;
+use crate::template::{Rendered, Template};
 
 /// The full id of a container (64 hexadecimal digits), as the engine gives it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -251,7 +251,7 @@ pub struct Container {
     /// How long `docker stop` waits before SIGKILL; 10 s unless set.
     pub stop_timeout: Duration,
     /// The operator's tags rendered for this container ([`Lens::tags`]): the text, or why it could not be rendered.
-    pub rendered_tags: Option<Result<String, String>>,
+    pub rendered_tags: Option<Result<Rendered, String>>,
 }
 
 impl Container {

@@ -186,7 +186,11 @@ fn hide_environment(document: &mut serde_json::Value) {
     }
 }
 
-fn container(document: Document, lens: &Lens, rendered_tags: Option<Result<String, String>>) -> Container {
+fn container(
+    document: Document,
+    lens: &Lens,
+    rendered_tags: Option<Result<crate::template::Rendered, String>>,
+) -> Container {
     let Document { id, name, created, image, restart_count, state, config, host_config, network_settings } = document;
     let config = config.unwrap_or(ConfigDocument {
         image: None,
@@ -407,7 +411,8 @@ mod tests {
         let tags = crate::template::Template::parse("{{range .Config.Env}}{{.}},{{end}}{{.State.Status}}").unwrap();
         let lens = Lens { labels: [].into(), tags: Some(tags) };
         let container = read(DOCUMENT.as_bytes(), &lens).unwrap();
-        assert_eq!(container.rendered_tags, Some(Ok("SERVICE_NAME=api=v2,running".to_owned())));
+        let rendered = container.rendered_tags.unwrap().unwrap();
+        assert_eq!(rendered.text, "SERVICE_NAME=api=v2,running");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where an instance is reached: host address with host port, or container address with container port, never mixed.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use super::notes::Notes;
 use super::values::quoted;
@@ -10,15 +11,55 @@ use crate::docker::{Binding, Container};
 /// Where the node's own address comes from: `remora explain` says below which rule chose it.
 const HOST: &str = "the host's address";
 
+/// What is registered as the address: an IP address, or the name of the host where the operator set one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Address {
+    /// An IP address.
+    Ip(IpAddr),
+    /// The host's name.
+    Name(String),
+}
+
+impl Address {
+    /// With a port, as it stands in the target of a probe: `192.0.2.1:80`, `[2001:db8::1]:80`, `host.example.com:80`.
+    pub(super) fn with_port(&self, port: u16) -> String {
+        match self {
+            Self::Ip(ip) => SocketAddr::new(*ip, port).to_string(),
+            Self::Name(name) => format!("{name}:{port}"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 /// An address, in the other family too where it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Spot {
     /// The address to register.
-    pub address: IpAddr,
+    pub address: Address,
     /// The same instance in the other address family, with the port there if it is another one.
     pub other: Option<(IpAddr, Option<u16>)>,
     /// The setting, label or rule that gave it.
     pub from: String,
+}
+
+impl Spot {
+    /// One address, and nothing known about the other family.
+    fn only(address: IpAddr, from: impl Into<String>) -> Self {
+        Self { address: Address::Ip(address), other: None, from: from.into() }
+    }
+
+    /// The host by its name, which stands for both families.
+    fn named(host: &str) -> Self {
+        Self { address: Address::Name(host.to_owned()), other: None, from: HOST.to_owned() }
+    }
 }
 
 /// An address with a port: what one registration says.
@@ -30,6 +71,8 @@ pub(super) struct Place {
     pub port: u16,
     /// What kind of port that is.
     pub port_from: String,
+    /// Whether every port of the container has its own number at this address; otherwise the host forwards some.
+    pub is_own: bool,
     /// What tells it from the port's first place; `None` for the first.
     pub binding: Option<(IpAddr, u16)>,
 }
@@ -75,12 +118,15 @@ pub(super) fn unfit(address: IpAddr) -> Option<&'static str> {
 }
 
 /// The address of the node itself: IPv4 first.
-pub(super) fn host(host: HostAddress) -> Result<Spot, Unreachable> {
+pub(super) fn host(host: &HostAddress) -> Result<Spot, Unreachable> {
+    if let Some(name) = &host.name {
+        return Ok(Spot::named(name));
+    }
     let v4 = host.v4.map(IpAddr::V4);
     let v6 = host.v6.map(IpAddr::V6);
     match v4.or(v6) {
         // The other family is left out: what the process really listens on is not known to Docker.
-        Some(address) => Ok(Spot { address, other: None, from: HOST.to_owned() }),
+        Some(address) => Ok(Spot::only(address, HOST)),
         None => Err(Unreachable::to_mend("the host's address is not known: set REMORA_ADDRESS")),
     }
 }
@@ -95,7 +141,7 @@ pub(super) fn from_label(container: &Container, label: Option<&str>, notes: &mut
         Ok(address) => match unfit(address) {
             None => {
                 let from = format!("label {label} (REMORA_USE_IP_FROM_LABEL)");
-                return Some(Spot { address: address.to_canonical(), other: None, from });
+                return Some(Spot::only(address.to_canonical(), from));
             }
             Some(why) => why,
         },
@@ -114,7 +160,7 @@ pub(super) fn from_label(container: &Container, label: Option<&str>, notes: &mut
 /// advertised on another.
 pub(super) fn published(
     bindings: &[Binding],
-    node: HostAddress,
+    node: &HostAddress,
     label: Option<&Spot>,
     policy: Bindings,
 ) -> (Vec<Place>, Vec<Unreachable>) {
@@ -129,7 +175,7 @@ pub(super) fn published(
             let from = format!("published on {host_ip} only");
             match unfit(host_ip) {
                 Some(why) => Err(Unreachable::by_choice(format!("{from}, {why}"))),
-                None => Ok((Spot { address: host_ip, other: None, from }, binding.host_port)),
+                None => Ok((Spot::only(host_ip, from), binding.host_port)),
             }
         };
         match found {
@@ -138,7 +184,13 @@ pub(super) fn published(
                 let is_known = |place: &Place| place.spot.address == spot.address && place.port == port;
                 if !places.iter().any(is_known) {
                     let further = (!places.is_empty()).then_some((host_ip, binding.host_port));
-                    places.push(Place { spot, port, port_from: "host port".to_owned(), binding: further });
+                    places.push(Place {
+                        spot,
+                        port,
+                        port_from: "host port".to_owned(),
+                        is_own: false,
+                        binding: further,
+                    });
                 }
             }
             Err(why) if refused.contains(&why) => {}
@@ -181,15 +233,18 @@ fn pair_of(pairs: &[Pair], binding: &Binding) -> Pair {
 }
 
 /// Where a publication on every address of the host is reached.
-fn wildcard((v4, v6): Pair, node: HostAddress, label: Option<&Spot>) -> Result<(Spot, u16), Unreachable> {
+fn wildcard((v4, v6): Pair, node: &HostAddress, label: Option<&Spot>) -> Result<(Spot, u16), Unreachable> {
+    if let (Some(name), Some(port)) = (&node.name, v4.or(v6)) {
+        return Ok((Spot::named(name), port));
+    }
     let at_v4 = node.v4.map(IpAddr::V4).zip(v4);
     let at_v6 = node.v6.map(IpAddr::V6).zip(v6);
     match (at_v4, at_v6, label, v4.or(v6)) {
         (Some((address, port)), at_v6, _, _) => {
             let other = at_v6.map(|(address, other)| (address, Some(other).filter(|other| *other != port)));
-            Ok((Spot { address, other, from: HOST.to_owned() }, port))
+            Ok((Spot { other, ..Spot::only(address, HOST) }, port))
         }
-        (None, Some((address, port)), _, _) => Ok((Spot { address, other: None, from: HOST.to_owned() }, port)),
+        (None, Some((address, port)), _, _) => Ok((Spot::only(address, HOST), port)),
         (None, None, Some(label), Some(port)) => Ok((label.clone(), port)),
         (None, None, _, _) => {
             let family = if v4.is_some() { "IPv4" } else { "IPv6" };
@@ -208,10 +263,10 @@ mod tests {
     }
 
     fn node(v4: Option<&str>, v6: Option<&str>) -> HostAddress {
-        HostAddress { v4: v4.map(|text| text.parse().unwrap()), v6: v6.map(|text| text.parse().unwrap()) }
+        HostAddress { name: None, v4: v4.map(|text| text.parse().unwrap()), v6: v6.map(|text| text.parse().unwrap()) }
     }
 
-    fn shown(bindings: &[Binding], node: HostAddress) -> Vec<String> {
+    fn shown(bindings: &[Binding], node: &HostAddress) -> Vec<String> {
         let (places, _) = published(bindings, node, None, Bindings::All);
         places.iter().map(|place| format!("{} {}", place.spot.address, place.port)).collect()
     }
@@ -219,40 +274,41 @@ mod tests {
     #[test]
     fn the_wildcard_pair_is_one_place_in_two_families() {
         let bindings = [binding("0.0.0.0", 8080), binding("::", 8080)];
-        let (places, refused) = published(&bindings, node(Some("192.0.2.1"), Some("2001:db8::1")), None, Bindings::All);
+        let (places, refused) =
+            published(&bindings, &node(Some("192.0.2.1"), Some("2001:db8::1")), None, Bindings::All);
         assert_eq!(places.len(), 1);
         assert_eq!(places[0].spot.address.to_string(), "192.0.2.1");
         assert_eq!(places[0].spot.other, Some(("2001:db8::1".parse().unwrap(), None)));
         assert!(refused.is_empty());
-        assert_eq!(shown(&bindings, node(None, Some("2001:db8::1"))), ["2001:db8::1 8080"]);
-        assert_eq!(shown(&bindings, node(Some("192.0.2.1"), None)), ["192.0.2.1 8080"]);
+        assert_eq!(shown(&bindings, &node(None, Some("2001:db8::1"))), ["2001:db8::1 8080"]);
+        assert_eq!(shown(&bindings, &node(Some("192.0.2.1"), None)), ["192.0.2.1 8080"]);
     }
 
     #[test]
     fn a_wildcard_pair_with_ports_of_the_engines_choice_is_one_place_too() {
         let bindings = [binding("0.0.0.0", 32768), binding("::", 32770), binding("0.0.0.0", 80), binding("::", 80)];
         let dual = node(Some("192.0.2.1"), Some("2001:db8::1"));
-        let (places, refused) = published(&bindings, dual, None, Bindings::All);
+        let (places, refused) = published(&bindings, &dual, None, Bindings::All);
         assert_eq!(places.iter().map(|place| place.port).collect::<Vec<_>>(), [32768, 80]);
         assert_eq!(places[0].spot.other, Some(("2001:db8::1".parse().unwrap(), Some(32770))));
         assert_eq!(places[1].spot.other, Some(("2001:db8::1".parse().unwrap(), None)));
         assert!(refused.is_empty());
-        assert_eq!(shown(&bindings, node(Some("192.0.2.1"), None)), ["192.0.2.1 32768", "192.0.2.1 80"]);
-        assert_eq!(shown(&bindings, node(None, Some("2001:db8::1"))), ["2001:db8::1 32770", "2001:db8::1 80"]);
+        assert_eq!(shown(&bindings, &node(Some("192.0.2.1"), None)), ["192.0.2.1 32768", "192.0.2.1 80"]);
+        assert_eq!(shown(&bindings, &node(None, Some("2001:db8::1"))), ["2001:db8::1 32770", "2001:db8::1 80"]);
     }
 
     #[test]
     fn the_hosts_address_stands_in_for_the_wildcard_of_its_own_family_only() {
-        assert!(shown(&[binding("0.0.0.0", 80)], node(None, Some("2001:db8::1"))).is_empty());
-        assert!(shown(&[binding("::", 80)], node(Some("192.0.2.1"), None)).is_empty());
-        assert_eq!(shown(&[binding("198.51.100.7", 80)], node(Some("192.0.2.1"), None)), ["198.51.100.7 80"]);
+        assert!(shown(&[binding("0.0.0.0", 80)], &node(None, Some("2001:db8::1"))).is_empty());
+        assert!(shown(&[binding("::", 80)], &node(Some("192.0.2.1"), None)).is_empty());
+        assert_eq!(shown(&[binding("198.51.100.7", 80)], &node(Some("192.0.2.1"), None)), ["198.51.100.7 80"]);
     }
 
     #[test]
     fn addresses_that_nobody_else_reaches_are_refused() {
         for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "169.254.1.1", "fe80::1", "224.0.0.1"] {
             let (places, refused) =
-                published(&[binding(address, 80)], node(Some("192.0.2.1"), None), None, Bindings::All);
+                published(&[binding(address, 80)], &node(Some("192.0.2.1"), None), None, Bindings::All);
             assert!(places.is_empty(), "{address}");
             assert_eq!(refused.len(), 1, "{address}");
         }
@@ -262,7 +318,7 @@ mod tests {
     fn only_further_places_carry_what_tells_them_apart() {
         let bindings =
             [binding("127.0.0.1", 1), binding("0.0.0.0", 2), binding("192.0.2.1", 2), binding("192.0.2.9", 3)];
-        let (places, _) = published(&bindings, node(Some("192.0.2.1"), None), None, Bindings::All);
+        let (places, _) = published(&bindings, &node(Some("192.0.2.1"), None), None, Bindings::All);
         assert_eq!(places.iter().map(|place| place.port).collect::<Vec<_>>(), [2, 3]);
         assert_eq!(places[0].binding, None);
         assert_eq!(places[1].binding, Some(("192.0.2.9".parse().unwrap(), 3)));

@@ -1,10 +1,10 @@
 //! The checks that keys ask for. Their host is always the instance's own address: a label must not make Consul's agent
 //! send requests to somebody else.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::address::Place;
+use super::keys;
 use super::metadata::{Entry, Metadata};
 use super::notes::Notes;
 use super::ports::Ways;
@@ -105,7 +105,7 @@ impl<'s> One<'_, 's> {
         let title = self.title(&kind);
         let is_active = !matches!(kind, CheckKind::Ttl { .. });
         Some(Check {
-            id: format!("{}:{}", self.subject.service_id, self.id_part()),
+            id: self.id(),
             name: head(&one_line(&title), 255).to_owned(),
             notes: self.notes_text(&kind),
             status: self
@@ -120,18 +120,27 @@ impl<'s> One<'_, 's> {
         })
     }
 
-    /// `:docker` is the id of the check that Docker feeds.
-    fn id_part(&self) -> &str {
-        if self.name == "docker" { "exec" } else { self.name }
+    /// Each different from every other of the service: names differ, and no name is `docker`, `exec` or `ttl` but by its
+    /// method.
+    fn id(&self) -> String {
+        let service_id = self.subject.service_id;
+        match self.name {
+            // A service reports under the id that Consul gave registrator's check, and knows no other.
+            "ttl" => format!("service:{service_id}"),
+            // `:docker` is the id of the check that Docker feeds.
+            "docker" => format!("{service_id}:{}", keys::DOCKER_METHOD),
+            name => format!("{service_id}:{name}"),
+        }
     }
 
-    /// A setting: this check's own before the one for all checks.
+    /// A setting: this check's own before the one for all checks. An empty one of its own takes the one for all away.
     fn setting(&self, setting: &str) -> Option<Entry<'s>> {
-        let get = |option: &str| self.subject.metadata.get(option, self.subject.port);
+        let find = |option: &str| self.subject.metadata.most_specific(option, self.subject.port);
         let (name, method) = (self.name, self.method);
-        get(&format!("check_{name}_{setting}"))
-            .or_else(|| get(&format!("check_{name}_{method}_{setting}")))
-            .or_else(|| get(&format!("check_{setting}")))
+        find(&format!("check_{name}_{setting}"))
+            .or_else(|| find(&format!("check_{name}_{method}_{setting}")))
+            .or_else(|| find(&format!("check_{setting}")))
+            .filter(|entry| !entry.is_empty())
     }
 
     fn http(&mut self) -> Option<CheckKind> {
@@ -159,13 +168,13 @@ impl<'s> One<'_, 's> {
         if !self.yes(self.entry)? {
             return None;
         }
-        Some(CheckKind::Tcp { address: self.address()?.to_string(), probe: self.probe() })
+        Some(CheckKind::Tcp { address: self.address()?, probe: self.probe() })
     }
 
     fn grpc(&mut self) -> Option<CheckKind> {
         let target = match boolean(self.entry.value, false) {
             Some(yes) if !yes && !self.subject.publish.loose_booleans => return None,
-            Some(_) => self.address()?.to_string(),
+            Some(_) => self.address()?,
             None => match probes::grpc_service(self.entry.value) {
                 Ok(service) => format!("{}/{service}", self.address()?),
                 Err(wrong) => return self.refuse(wrong),
@@ -188,10 +197,15 @@ impl<'s> One<'_, 's> {
             return self.refuse("it would run a program on the Consul host; the operator can allow that with REMORA_ALLOW_SCRIPT_CHECKS");
         }
         let spot = &self.subject.place.spot;
-        let args = match probes::arguments(self.entry.value, spot.address, self.subject.place.port) {
+        let args = match probes::arguments(self.entry.value, &spot.address, self.subject.place.port) {
             Ok(args) => args,
             Err(wrong) => return self.refuse(wrong),
         };
+        if probes::has_shell_syntax(self.entry.value) {
+            let text = "no shell is run: |, &&, ;, > and the like are passed to the program as they are; where a shell is \
+                        meant, write sh -c '…'";
+            self.notes.warn(self.entry.key, text);
+        }
         let (args, container, shell) = match self.method {
             "docker" => {
                 let shell = self.setting("shell").map(|entry| one_line(head(entry.value, 255)));
@@ -215,7 +229,7 @@ impl<'s> One<'_, 's> {
     }
 
     /// Where the check knocks: the instance's address, with its port or another one of the same container.
-    fn address(&mut self) -> Option<SocketAddr> {
+    fn address(&mut self) -> Option<String> {
         let place = self.subject.place;
         let port = match self.setting("port") {
             None if place.port == 0 => {
@@ -241,7 +255,7 @@ impl<'s> One<'_, 's> {
             let text = format!("knocks with TCP, also for {other}: name the port in the key if that is not meant");
             self.notes.tell(self.entry.key, text);
         }
-        Some(SocketAddr::new(place.spot.address, port))
+        Some(place.spot.address.with_port(port))
     }
 
     fn tls(&mut self) -> CheckTls {

@@ -21,31 +21,41 @@ pub(super) fn enabled(container: &Container, notes: &mut Notes) -> Option<bool> 
 
 /// Why a container is not published, if so. What the operator excludes stays out whatever the container says: labels are
 /// written by whoever may start a container.
-pub(super) fn left_out(container: &Container, publish: &Publish, enabled: Option<bool>) -> Option<String> {
-    if let Some(filter) = publish.exclude.iter().find(|filter| holds(filter, container)) {
+///
+/// The networks are those of the `stack`, which may be another container's. Where that one is not known, a condition on
+/// networks leaves nothing out: such a container is not registered before it is known, and is judged again then.
+pub(super) fn left_out(
+    container: &Container,
+    stack: Option<&Container>,
+    publish: &Publish,
+    enabled: Option<bool>,
+) -> Option<String> {
+    if let Some(filter) = publish.exclude.iter().find(|filter| holds(filter, container, stack) == Some(true)) {
         return Some(format!("excluded by REMORA_EXCLUDE ({})", describe(filter)));
     }
     match enabled {
         Some(false) => Some(format!("{ENABLE}=false (label)")),
         Some(true) => None,
-        None if publish.include.is_empty() || publish.include.iter().any(|filter| holds(filter, container)) => None,
+        None if publish.include.is_empty() => None,
+        None if publish.include.iter().any(|filter| holds(filter, container, stack) != Some(false)) => None,
         None => Some("not included by REMORA_INCLUDE".to_owned()),
     }
 }
 
-fn holds(filter: &Filter, container: &Container) -> bool {
-    match filter {
+/// Whether a condition holds; `None`: that cannot be known yet.
+fn holds(filter: &Filter, container: &Container, stack: Option<&Container>) -> Option<bool> {
+    Some(match filter {
         Filter::Label { key, value } => container
             .labels
             .get(key)
             .is_some_and(|actual| value.as_ref().is_none_or(|pattern| matches(pattern, actual))),
         Filter::Name(pattern) => matches(pattern, role(&container.name).0),
         Filter::Image(pattern) => matches(pattern, &container.image),
-        Filter::Network(pattern) => container.networks.keys().any(|name| matches(pattern, name)),
+        Filter::Network(pattern) => stack?.networks.keys().any(|name| matches(pattern, name)),
         Filter::Project(pattern) => {
             container.labels.get(super::meta::COMPOSE_PROJECT).is_some_and(|project| matches(pattern, project))
         }
-    }
+    })
 }
 
 fn describe(filter: &Filter) -> String {
@@ -66,7 +76,7 @@ mod tests {
 
     fn reason(container: &Container, include: Vec<Filter>, exclude: Vec<Filter>) -> Option<String> {
         let publish = Publish { include, exclude, ..Publish::default() };
-        left_out(container, &publish, enabled(container, &mut Notes::default()))
+        left_out(container, Some(container), &publish, enabled(container, &mut Notes::default()))
     }
 
     #[test]

@@ -13,8 +13,9 @@ pub(super) const CHECK: &str = "check_";
 pub(super) const CONTROL: [&str; 9] =
     ["name", "id", "tags", "ignore", "alias", "enable_tag_override", "weight", "weights_passing", "weights_warning"];
 
-/// Ways to check, in the order in which registrator looks for them (it took the first; all are registered here). A check
-/// without a name of its own has its method's name.
+/// Ways to check. A check without a name of its own has its method's name, so that all of them are registered (registrator took
+/// the first of http, https, cmd, script, ttl, tcp, grpc). Where several ways are asked for under one other name, the first
+/// of this list is taken: those that every operator allows come first.
 pub(super) const METHODS: [&str; 8] = ["http", "https", "grpc", "tcp", "ttl", "script", "cmd", "docker"];
 
 /// Settings of a check.
@@ -177,11 +178,16 @@ pub(super) fn parse_check(rest: &str) -> Option<CheckOption<'_>> {
     SETTINGS.contains(&setting).then_some(CheckOption::Setting(name))
 }
 
-/// Names that a check may have: letters, digits and `-`, at most 32 bytes, and none of the words that begin a setting.
+/// What stands for the method `docker` in a check's id: `<id>:docker` is the check that Docker feeds.
+pub(super) const DOCKER_METHOD: &str = "exec";
+
+/// Names that a check may have: letters, digits and `-`, at most 32 bytes, and none of the words that begin a setting or
+/// stand in the id of a check for something else.
 fn is_check_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 32
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && name != DOCKER_METHOD
         && !SETTINGS.iter().any(|setting| setting.split('_').next() == Some(name))
 }
 
@@ -257,6 +263,8 @@ mod tests {
             ("ready_http_method", Some(Setting("ready"))),
             ("ready_tls_server_name", Some(Setting("ready"))),
             ("tls_http", None),
+            ("exec_http", None),
+            ("exec_interval", None),
             ("http_http", None),
             ("http_tcp", None),
             ("docker_http", None),

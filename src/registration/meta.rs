@@ -93,6 +93,9 @@ fn wrong_with(key: &str, value: &str) -> Option<String> {
         Some("Remora sets this key itself".to_owned())
     } else if value.len() > LONGEST_VALUE {
         Some(format!("its value has {} bytes, Consul takes at most {LONGEST_VALUE}", value.len()))
+    } else if value.chars().any(char::is_control) {
+        // Whoever reads the catalog shows it on a terminal or in a line of a log.
+        Some("its value has control characters, such as line breaks".to_owned())
     } else {
         None
     }
@@ -137,6 +140,21 @@ mod tests {
         let (meta, notes) = read(&container);
         assert!(meta.contains_key("fits"));
         assert_eq!(notes.iter().filter(|note| note.warning).count(), 4, "{notes:?}");
+    }
+
+    #[test]
+    fn control_characters_never_reach_the_catalog() {
+        let container = container("web")
+            .label("SERVICE_NL", "a\nb\u{1}")
+            .label("SERVICE_DEL", "a\u{7f}")
+            .label("SERVICE_C1", "a\u{9b}31m")
+            .label("SERVICE_OK", "é b")
+            .build();
+        let (meta, notes) = read(&container);
+        assert!(meta.values().all(|value| !value.chars().any(char::is_control)), "{meta:?}");
+        assert_eq!(meta["ok"], "é b");
+        assert!(!meta.contains_key("nl") && !meta.contains_key("del") && !meta.contains_key("c1"));
+        assert_eq!(notes.iter().filter(|note| note.warning && note.text.contains("control")).count(), 3, "{notes:?}");
     }
 
     #[test]

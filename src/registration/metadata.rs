@@ -32,6 +32,11 @@ impl Entry<'_> {
     pub(super) fn is_for_ports(&self) -> bool {
         self.scope != Scope::Container
     }
+
+    /// Whether it has no value: for the ports that it is about it takes away what a less specific key sets.
+    pub(super) fn is_empty(&self) -> bool {
+        self.value.trim().is_empty()
+    }
 }
 
 impl fmt::Display for Entry<'_> {
@@ -103,8 +108,13 @@ impl<'a> Metadata<'a> {
     /// The most specific entry for a port. One with an empty value hides the less specific ones and counts as not set:
     /// `SERVICE_9090_CHECK_HTTP=` takes the container's check off one port.
     pub(super) fn get(&self, option: &str, port: Option<Port>) -> Option<Entry<'a>> {
-        let entry = self.options.get(option)?.iter().find(|entry| entry.scope.covers(port))?;
-        (!entry.value.trim().is_empty()).then_some(*entry)
+        self.most_specific(option, port).filter(|entry| !entry.is_empty())
+    }
+
+    /// The most specific entry for a port, also if it is empty: for who looks under several options in turn, and has to
+    /// end where one of them takes the rest away.
+    pub(super) fn most_specific(&self, option: &str, port: Option<Port>) -> Option<Entry<'a>> {
+        self.options.get(option)?.iter().find(|entry| entry.scope.covers(port)).copied()
     }
 
     /// Every entry for a port, the least specific first.
@@ -114,9 +124,12 @@ impl<'a> Metadata<'a> {
     }
 
     /// What is no option of Remora: attributes for the meta, each with its most specific entry, in the order of their keys.
+    /// One that is empty for these ports is none; for the whole container there is nothing that it could take away, so there
+    /// it is an attribute with an empty value, as in registrator.
     pub(super) fn attributes(&self, port: Option<Port>) -> impl Iterator<Item = (&str, Entry<'a>)> {
         self.options.iter().filter(|(option, _)| !keys::is_control(option)).filter_map(move |(option, entries)| {
-            Some((option.as_str(), *entries.iter().find(|entry| entry.scope.covers(port))?))
+            let entry = entries.iter().find(|entry| entry.scope.covers(port))?;
+            (!(entry.is_for_ports() && entry.is_empty())).then_some((option.as_str(), *entry))
         })
     }
 
@@ -143,7 +156,7 @@ impl<'a> Metadata<'a> {
         let entries = self.options.get("name").into_iter().flatten();
         entries
             .filter_map(|entry| match entry.scope {
-                Scope::Ports { first, last, .. } if first == last => Some(first),
+                Scope::Ports { first, last, .. } if first == last && !entry.is_empty() => Some(first),
                 _ => None,
             })
             .collect()
@@ -199,6 +212,21 @@ mod tests {
         assert!(metadata.get("check_http", WEB).is_none());
         assert!(metadata.checks(WEB).is_empty());
         assert_eq!(metadata.checks(DNS).len(), 1);
+    }
+
+    #[test]
+    fn an_empty_key_for_a_port_takes_an_attribute_or_a_name_away_too() {
+        let container = container("web")
+            .label("SERVICE_REGION", "eu")
+            .label("SERVICE_80_REGION", "")
+            .label("SERVICE_ZONE", "")
+            .label("SERVICE_80_NAME", " ")
+            .build();
+        let metadata = Metadata::read(&container, &mut Notes::default());
+        let attributes = |port| metadata.attributes(port).map(|(key, entry)| (key, entry.value)).collect::<Vec<_>>();
+        assert_eq!(attributes(WEB), [("zone", "")], "for the whole container there is nothing to take away");
+        assert_eq!(attributes(DNS), [("region", "eu"), ("zone", "")]);
+        assert!(metadata.named_ports().is_empty());
     }
 
     #[test]

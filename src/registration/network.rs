@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Peers;
-use super::address::{Spot, Unreachable, unfit};
+use super::address::{Address, Spot, Unreachable, unfit};
 use super::meta::COMPOSE_PROJECT;
 use super::values::{matches, quoted};
 use crate::config::NetworkChoice;
@@ -49,8 +49,8 @@ pub(super) enum NoStack {
     Down(String),
 }
 
-/// Follows `container:` to the container that owns the network stack.
-pub(super) fn owner<'a>(container: &'a Container, peers: &dyn Peers) -> Result<Owner<'a>, NoStack> {
+/// Follows `container:` to the container that owns the network stack, whether it runs or not.
+pub(super) fn stack<'a>(container: &'a Container, peers: &dyn Peers) -> Result<Owner<'a>, NoStack> {
     let mut owner = Owner::Itself(container);
     let mut visited = BTreeSet::from([container.id.clone()]);
     while let NetworkMode::Container(reference) = &owner.network_mode {
@@ -68,6 +68,12 @@ pub(super) fn owner<'a>(container: &'a Container, peers: &dyn Peers) -> Result<O
         }
         owner = Owner::Other(next);
     }
+    Ok(owner)
+}
+
+/// The container that owns the network stack, if something can be reached there.
+pub(super) fn owner<'a>(container: &'a Container, peers: &dyn Peers) -> Result<Owner<'a>, NoStack> {
+    let owner = stack(container, peers)?;
     if let Owner::Other(sight) = &owner {
         let name = super::names::role(&sight.container.name).0;
         match &sight.container.state {
@@ -150,7 +156,7 @@ fn spot(endpoint: &Endpoint, preferred: Option<IpAddr>, from: String) -> Result<
         return Err(Unreachable::to_mend(format!("no address in {from}")));
     };
     let other = addresses(endpoint).find(|other| *other != address).map(|other| (other, None));
-    Ok(Spot { address, other, from })
+    Ok(Spot { address: Address::Ip(address), other, from })
 }
 
 /// Whether an address lies in a range.

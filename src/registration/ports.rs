@@ -8,7 +8,7 @@ use super::network::{NETWORK, Owner, inside};
 use super::notes::Notes;
 use super::values::{list, quoted};
 use crate::config::{Bindings, Publish};
-use crate::docker::{Container, NetworkMode, Port, Protocol};
+use crate::docker::{Container, NetworkMode, Port, Protocol, State};
 
 /// Label that declares ports which the image does not: `8080, 53/udp, 7000-7010`.
 pub(super) const PORTS: &str = "remora.ports";
@@ -26,6 +26,8 @@ pub(super) struct Ways<'a> {
     label: Option<Spot>,
     /// Every port under its own number at this address, or why there is none; `None`: through the host's bindings.
     direct: Option<Result<Spot, Unreachable>>,
+    /// The address in the container's own network, for ports that are not the host's to publish ([`Ways::is_inside`]).
+    own: Result<Spot, Unreachable>,
     declared: BTreeSet<Port>,
 }
 
@@ -35,17 +37,52 @@ impl<'a> Ways<'a> {
         let label = from_label(container, publish.use_ip_from_label.as_deref(), notes);
         let direct = match (&label, &owner.network_mode) {
             (Some(label), NetworkMode::Host | NetworkMode::None) => Some(Ok(label.clone())),
-            (None, NetworkMode::Host) => Some(host(publish.address)),
+            (None, NetworkMode::Host) => Some(host(&publish.address)),
             (None, NetworkMode::None) => Some(Err(Unreachable::by_choice("network mode none: nobody can reach it"))),
             (Some(label), _) if publish.internal => Some(Ok(label.clone())),
             (None, _) if publish.internal => Some(inside(container, &owner, &publish.networks)),
             _ => None,
         };
+        let own = label.clone().map_or_else(|| inside(container, &owner, &publish.networks), Ok);
         let declared = declared(container, notes);
-        if !publish.internal && container.labels.contains_key(NETWORK) {
-            notes.tell(NETWORK, "does nothing here: only with REMORA_INTERNAL are addresses of networks registered");
+        let ways = Self { container, owner, publish, label, direct, own, declared };
+        if !publish.internal && container.labels.contains_key(NETWORK) && !ways.has_ports_inside() {
+            notes.tell(
+                NETWORK,
+                "does nothing here: addresses of networks are registered with REMORA_INTERNAL, or where the engine maps no ports",
+            );
         }
-        Self { container, owner, publish, label, direct, declared }
+        ways
+    }
+
+    /// Whether a port is none of the host's: it is reached under its own number at the address in the container's network.
+    ///
+    /// * The engine maps no ports in networks with addresses of the LAN (macvlan, ipvlan, many plugins). There an exposed port
+    ///   is not in its list at all; in a bridge, a port that is not published is in the list, without bindings.
+    /// * A container in another's network stack cannot publish anything. Where the owner does not do it for a port, other
+    ///   containers still reach it.
+    ///
+    /// Only while the process runs: the list is empty before and after.
+    fn is_inside(&self, port: Port) -> bool {
+        if self.direct.is_some() || !matches!(self.owner.state, State::Running | State::Paused) {
+            return false;
+        }
+        let (exposed, bindings) = (&self.owner.exposed, &self.owner.bindings);
+        let own = self.container.exposed.contains(&port) || self.declared.contains(&port);
+        let is_shared = matches!(self.owner, Owner::Other(_)) && own;
+        let is_unmapped = || {
+            // What nobody but a label declares is in no list anyway: there the ports that are exposed tell.
+            let told_by_others = own && !exposed.is_empty() && exposed.iter().all(|port| !bindings.contains_key(port));
+            matches!(self.owner.network_mode, NetworkMode::Named(_))
+                && !bindings.contains_key(&port)
+                && (exposed.contains(&port) || told_by_others)
+        };
+        bindings.get(&port).is_none_or(Vec::is_empty) && (is_shared || is_unmapped())
+    }
+
+    fn has_ports_inside(&self) -> bool {
+        let ports = self.owner.exposed.iter().chain(&self.container.exposed).chain(&self.declared);
+        ports.into_iter().any(|port| self.is_inside(*port))
     }
 
     /// The ports in question, in order, whether they can be reached or not.
@@ -55,8 +92,11 @@ impl<'a> Ways<'a> {
     pub(super) fn candidates(&self, metadata: &Metadata<'_>) -> BTreeSet<Port> {
         let mut own: BTreeSet<Port> = self.container.exposed.union(&self.declared).copied().collect();
         match &self.owner {
-            // With `none` there is nothing to reach but what somebody says there is.
-            Owner::Itself(container) if container.network_mode == NetworkMode::None => self.declared.clone(),
+            // With `none` there is nothing to reach but what somebody says there is: a label, or, where the operator's label
+            // says that an outside tool gave it an address, the image.
+            Owner::Itself(container) if container.network_mode == NetworkMode::None && self.label.is_none() => {
+                self.declared.clone()
+            }
             Owner::Itself(container) => {
                 own.extend(container.bindings.keys());
                 own
@@ -76,10 +116,11 @@ impl<'a> Ways<'a> {
 
     /// Where a port is reached: at least one place, or why there is none.
     pub(super) fn places(&self, port: Port, notes: &mut Notes) -> Result<Vec<Place>, Unreachable> {
-        match &self.direct {
+        let direct = self.direct.as_ref().or_else(|| self.is_inside(port).then_some(&self.own));
+        match direct {
             Some(Ok(spot)) => {
                 let (spot, port_from) = (spot.clone(), "container port".to_owned());
-                Ok(vec![Place { spot, port: port.number, port_from, binding: None }])
+                Ok(vec![Place { spot, port: port.number, port_from, is_own: true, binding: None }])
             }
             Some(Err(why)) => Err(why.clone()),
             None => {
@@ -88,7 +129,7 @@ impl<'a> Ways<'a> {
                     return Err(self.not_published());
                 }
                 let (places, refused) =
-                    published(bindings, self.publish.address, self.label.as_ref(), self.publish.bindings);
+                    published(bindings, &self.publish.address, self.label.as_ref(), self.publish.bindings);
                 if places.is_empty() {
                     let why = refused.iter().map(|refused| refused.why.as_str()).collect::<Vec<_>>().join("; ");
                     return Err(Unreachable { why, to_mend: refused.iter().any(|refused| refused.to_mend) });
@@ -116,19 +157,19 @@ impl<'a> Ways<'a> {
             (_, Some(label)) => label.clone(),
             (Some(Ok(spot)), None) => spot.clone(),
             (Some(Err(why)), None) if self.owner.network_mode != NetworkMode::None => return Err(why.clone()),
-            (Some(Err(_)) | None, None) => host(self.publish.address)?,
+            (Some(Err(_)) | None, None) => host(&self.publish.address)?,
         };
-        Ok(Place { spot, port: 0, port_from: format!("{PORTLESS} (label)"), binding: None })
+        Ok(Place { spot, port: 0, port_from: format!("{PORTLESS} (label)"), is_own: false, binding: None })
     }
 
     /// The port under which another port of the container is reached at the address of this place: for checks.
     pub(super) fn beside(&self, place: &Place, number: u16) -> Option<u16> {
-        if self.direct.is_some() {
+        if self.direct.is_some() || place.is_own {
             return Some(number);
         }
         let port = Port { number, protocol: Protocol::Tcp };
         let (places, _) =
-            published(self.owner.bindings.get(&port)?, self.publish.address, self.label.as_ref(), Bindings::All);
+            published(self.owner.bindings.get(&port)?, &self.publish.address, self.label.as_ref(), Bindings::All);
         places.iter().find(|other| other.spot.address == place.spot.address).map(|other| other.port)
     }
 
@@ -136,7 +177,13 @@ impl<'a> Ways<'a> {
     pub(super) fn no_ports(&self) -> String {
         match self.owner.network_mode {
             NetworkMode::Host => format!("host network, and no port is declared: EXPOSE it or set {PORTS}"),
-            NetworkMode::None => format!("network mode none, and no port is declared with {PORTS}"),
+            NetworkMode::None if self.label.is_some() => {
+                format!("network mode none, and no port is declared: EXPOSE it or set {PORTS}")
+            }
+            NetworkMode::None => format!(
+                "network mode none: without an address from the label of REMORA_USE_IP_FROM_LABEL nobody can reach it, and no \
+                 port is declared with {PORTS}"
+            ),
             _ if self.publish.internal => "no exposed or published ports".to_owned(),
             _ => "no published ports".to_owned(),
         }

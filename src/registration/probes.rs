@@ -2,8 +2,8 @@
 //! ends up in a request or a command of Consul's agent, so the character sets are strict.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
+use super::address::Address;
 use super::metadata::Entry;
 use super::notes::Notes;
 use super::values::{boolean, quoted, words};
@@ -122,7 +122,7 @@ pub(super) fn grpc_service(value: &str) -> Result<&str, &'static str> {
 
 /// The program and its arguments; `$SERVICE_IP` and `$SERVICE_PORT` are replaced after the split, so that no value can
 /// become a second argument.
-pub(super) fn arguments(value: &str, address: IpAddr, port: u16) -> Result<Vec<String>, &'static str> {
+pub(super) fn arguments(value: &str, address: &Address, port: u16) -> Result<Vec<String>, &'static str> {
     let expected = "expected a program with arguments, quotes closed, at most 64 words and 8192 bytes";
     if value.len() > LONGEST_BODY || value.contains('\0') {
         return Err(expected);
@@ -131,6 +131,32 @@ pub(super) fn arguments(value: &str, address: IpAddr, port: u16) -> Result<Vec<S
     let (address, port) = (address.to_string(), port.to_string());
     let replace = |word: String| word.replace("$SERVICE_IP", &address).replace("$SERVICE_PORT", &port);
     Ok(words.into_iter().map(replace).collect())
+}
+
+/// Whether a command line holds what only a shell would understand: pipes, lists, redirections and substitutions outside of
+/// quotes. Without a shell each is an argument like any other.
+pub(super) fn has_shell_syntax(value: &str) -> bool {
+    let mut quote: Option<char> = None;
+    let mut before = ' ';
+    let mut characters = value.chars().peekable();
+    while let Some(character) = characters.next() {
+        let next = characters.peek().copied();
+        match (quote, character) {
+            (None | Some('"'), '\\') => {
+                characters.next();
+            }
+            // Substitutions a shell looks for in double quotes, too.
+            (None | Some('"'), '`') | (None, '|' | ';' | '<' | '>') => return true,
+            (None | Some('"'), '$') if next == Some('(') => return true,
+            (Some(open), close) if open == close => quote = None,
+            (None, '\'' | '"') => quote = Some(character),
+            // In the middle of a word it belongs to the query of a URL.
+            (None, '&') if before.is_whitespace() || next.is_none_or(char::is_whitespace) => return true,
+            _ => {}
+        }
+        before = character;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -158,10 +184,41 @@ mod tests {
 
     #[test]
     fn arguments_are_split_before_they_are_filled_in() {
-        let args = arguments("check --to '$SERVICE_IP:$SERVICE_PORT' $SERVICE_PORT", "10.0.0.1".parse().unwrap(), 80);
+        let address = Address::Ip("10.0.0.1".parse().unwrap());
+        let args = arguments("check --to '$SERVICE_IP:$SERVICE_PORT' $SERVICE_PORT", &address, 80);
         assert_eq!(args.unwrap(), ["check", "--to", "10.0.0.1:80", "80"]);
-        assert!(arguments("", "10.0.0.1".parse().unwrap(), 80).is_err());
-        assert!(arguments("a 'b", "10.0.0.1".parse().unwrap(), 80).is_err());
+        assert!(arguments("", &address, 80).is_err());
+        assert!(arguments("a 'b", &address, 80).is_err());
+    }
+
+    #[test]
+    fn what_only_a_shell_would_understand_is_noticed() {
+        for text in [
+            "nc $SERVICE_IP $SERVICE_PORT | grep OK",
+            "a|b",
+            "a && b",
+            "a || b",
+            "a; b",
+            "a > /dev/null",
+            "a 2>&1",
+            "a < x",
+            "a &",
+            "a `b`",
+            "a $(b)",
+            "a \"$(b)\"",
+        ] {
+            assert!(has_shell_syntax(text), "{text}");
+        }
+        for text in [
+            "sh -c 'nc $SERVICE_IP $SERVICE_PORT | grep OK'",
+            "sh -c \"a && b; c > d\"",
+            r"grep a\|b",
+            "curl http://x/?a=1&b=2",
+            "check $SERVICE_IP:$SERVICE_PORT",
+            "",
+        ] {
+            assert!(!has_shell_syntax(text), "{text}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::address::{Place, Unreachable};
+use super::address::{Address, Place, Unreachable};
 use super::checks::{self, Subject};
 use super::filters::ENABLE;
 use super::metadata::Metadata;
@@ -140,6 +140,10 @@ impl Rules<'_> {
                 planned.push(self.service(id, &id_from, offer.port, place, named, notes));
             }
         }
+        without_doubles(&mut planned, notes);
+        for planned in &mut planned {
+            planned.service.seal();
+        }
         if left_out > 0 {
             let text = format!(
                 "{left_out} or more services are left out: at most REMORA_MAX_PORTS={most} per container are registered"
@@ -191,7 +195,7 @@ impl Rules<'_> {
             reasons.insert("enable-tag-override", entry.to_string());
             self.yes(entry.key, entry.value, notes)
         });
-        let mut service = Service {
+        let service = Service {
             id,
             name: named.name.clone(),
             address: place.spot.address.to_string(),
@@ -203,7 +207,6 @@ impl Rules<'_> {
             enable_tag_override,
             checks: all_checks,
         };
-        service.seal();
         Planned { service, reasons }
     }
 
@@ -211,7 +214,11 @@ impl Rules<'_> {
         let mut weights = Weights::default();
         let mut from = Vec::new();
         let mut read = |options: &[&str], weight: &mut u16| {
-            let Some(entry) = options.iter().find_map(|option| self.metadata.get(option, port)) else { return };
+            // Two spellings of one option: the more specific key wins, whichever way it is spelled.
+            let found = options.iter().filter_map(|option| self.metadata.most_specific(option, port));
+            let Some(entry) = found.min_by_key(|entry| entry.scope.rank()).filter(|entry| !entry.is_empty()) else {
+                return;
+            };
             if let Some(number) = entry.value.trim().parse::<u16>().ok().filter(|&number| number != 0) {
                 *weight = number;
                 from.push(entry.to_string());
@@ -226,10 +233,32 @@ impl Rules<'_> {
     }
 }
 
+/// Leaves out each check whose id is that of another one of this container: Consul's agent keeps one of the two. Checks of one
+/// service never meet; those of two can, by ids that are chosen for it (`x:docker` and `service:x`).
+fn without_doubles(planned: &mut [Planned], notes: &mut Notes) {
+    // Docker's checks come first of all: they are always registered.
+    let docker = planned.iter().filter_map(|planned| planned.service.checks.first());
+    let mut ids: BTreeSet<String> = docker.map(|check| check.id.to_lowercase()).collect();
+    for Planned { service, .. } in planned {
+        let mut at = 0_usize;
+        service.checks.retain(|check| {
+            at += 1;
+            let is_free = at == 1 || ids.insert(check.id.to_lowercase());
+            if !is_free {
+                let text = format!("a check is left out: its id {} is that of another check", quoted(&check.id));
+                notes.warn("checks", text);
+            }
+            is_free
+        });
+    }
+}
+
 /// Both families, where both are known. Consul's DNS answers A and AAAA from these.
 fn tagged_addresses(place: &Place) -> BTreeMap<String, TaggedAddress> {
-    let Some((other, other_port)) = place.spot.other else { return BTreeMap::new() };
-    [(place.spot.address, place.port), (other, other_port.unwrap_or(place.port))]
+    let (Address::Ip(address), Some((other, other_port))) = (&place.spot.address, place.spot.other) else {
+        return BTreeMap::new();
+    };
+    [(*address, place.port), (other, other_port.unwrap_or(place.port))]
         .into_iter()
         .map(|(address, port)| {
             let tag = if address.is_ipv4() { "lan_ipv4" } else { "lan_ipv6" };

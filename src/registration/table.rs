@@ -71,12 +71,17 @@ const TABLES: [(&str, &[Row]); 4] = [
                 "`true` or a service",
                 "The gRPC health service is asked, for the named gRPC service if one is given.",
             ),
-            row("CHECK_TTL", "duration", "Critical unless the service itself reports to Consul within this time."),
+            row(
+                "CHECK_TTL",
+                "duration",
+                "Critical unless the service itself reports to Consul within this time, to the CheckID `service:<id>`.",
+            ),
             row(
                 "CHECK_SCRIPT",
                 "command",
                 "The Consul agent runs this program. `$SERVICE_IP` and `$SERVICE_PORT` are replaced; quotes hold words \
-                 together; there is no shell. Refused unless the operator sets `REMORA_ALLOW_SCRIPT_CHECKS=true`.",
+                 together. There is no shell: for `|`, `&&`, `;` and `>` write `sh -c '…'`. Refused unless the operator sets \
+                 `REMORA_ALLOW_SCRIPT_CHECKS=true`.",
             ),
             row(
                 "CHECK_CMD",
@@ -86,7 +91,8 @@ const TABLES: [(&str, &[Row]); 4] = [
             row(
                 "CHECK_DOCKER",
                 "command",
-                "The Consul agent runs this inside the container. Refused like `CHECK_SCRIPT`. Its CheckID ends in `:exec`.",
+                "The Consul agent runs this inside the container, without a shell. Refused like `CHECK_SCRIPT`. Its CheckID ends \
+                 in `:exec`.",
             ),
         ],
     ),
@@ -151,7 +157,7 @@ const TABLES: [(&str, &[Row]); 4] = [
             row(
                 network::NETWORK,
                 "network",
-                "With `REMORA_INTERNAL`: the network whose address is registered; `*` stands for any characters, and a Compose \
+                "Where the container's own address is registered: the network whose address it is; `*` stands for any characters, and a Compose \
                  network may be named without its project. If none matches, nothing is registered, and that is told.",
             ),
             row(

@@ -22,7 +22,7 @@ pub(super) fn tags(
     notes: &mut Notes,
 ) -> (Vec<String>, String) {
     let mut found: Vec<(String, Vec<String>)> = match publish.port_tags {
-        PortTags::Merge => metadata.all("tags", port).map(|entry| (entry.to_string(), list(entry.value))).collect(),
+        PortTags::Merge => merged(metadata, port),
         PortTags::Replace => {
             metadata.get("tags", port).map(|entry| (entry.to_string(), list(entry.value))).into_iter().collect()
         }
@@ -58,6 +58,19 @@ pub(super) fn tags(
     (tags, reasons.join(", "))
 }
 
+/// The tags of every key for this port, the least specific first. A key with an empty value takes those before it away.
+fn merged(metadata: &Metadata<'_>, port: Option<Port>) -> Vec<(String, Vec<String>)> {
+    let mut found = Vec::new();
+    for entry in metadata.all("tags", port) {
+        if entry.is_empty() {
+            found.clear();
+        } else {
+            found.push((entry.to_string(), list(entry.value)));
+        }
+    }
+    found
+}
+
 /// `traefik.enable=true`, `urlprefix-/path`: nobody looks such a tag up by DNS.
 fn is_meant_for_a_proxy(tag: &str) -> bool {
     tag.contains(['=', '/'])
@@ -69,10 +82,14 @@ fn operators_tags(container: &Container, publish: &Publish, notes: &mut Notes) -
         return Some(tags.clone());
     }
     match &container.rendered_tags {
-        Some(Ok(rendered)) => Some(rendered.clone()),
+        Some(Ok(rendered)) => {
+            for why in &rendered.left_out {
+                notes.warn("REMORA_TAGS", format!("a tag is left out for this container: {}", shown(why)));
+            }
+            Some(rendered.text.clone())
+        }
         Some(Err(why)) => {
-            let why = super::values::one_line(why);
-            notes.warn("REMORA_TAGS", format!("yields no tags for this container: {}", super::values::head(&why, 300)));
+            notes.warn("REMORA_TAGS", format!("yields no tags for this container: {}", shown(why)));
             None
         }
         None => {
@@ -80,6 +97,10 @@ fn operators_tags(container: &Container, publish: &Publish, notes: &mut Notes) -
             None
         }
     }
+}
+
+fn shown(why: &str) -> String {
+    super::values::head(&super::values::one_line(why), 300).to_owned()
 }
 
 #[cfg(test)]
@@ -113,8 +134,28 @@ mod tests {
         let (tags, notes) = read(&container, &publish);
         assert_eq!(tags, ["own", "udp"]);
         assert!(notes.iter().any(|note| note.warning && note.about == "REMORA_TAGS"));
-        container.rendered_tags = Some(Ok("x, y".into()));
-        assert_eq!(read(&container, &publish).0, ["own", "x", "y", "udp"]);
+        let left_out = vec!["no value at .Nonsense".to_owned()];
+        container.rendered_tags = Some(Ok(crate::template::Rendered { text: "x, y,".into(), left_out }));
+        let (tags, notes) = read(&container, &publish);
+        assert_eq!(tags, ["own", "x", "y", "udp"]);
+        assert!(notes.iter().any(|note| note.warning && note.text.contains("no value at .Nonsense")), "{notes:?}");
+    }
+
+    #[test]
+    fn an_empty_key_for_a_port_takes_the_containers_tags_away() {
+        for (specific, expected) in
+            [("", vec!["ops", "udp"]), ("  ", vec!["ops", "udp"]), ("b", vec!["a", "b", "ops", "udp"])]
+        {
+            let container = container("dns").label("SERVICE_TAGS", "a").label("SERVICE_53_TAGS", specific).build();
+            let publish = Publish { tags: Some("ops".into()), ..Publish::default() };
+            assert_eq!(read(&container, &publish).0, expected, "{specific:?}");
+        }
+        let nested = container("dns")
+            .label("SERVICE_TAGS", "a")
+            .label("SERVICE_1-100_TAGS", "")
+            .label("SERVICE_53_UDP_TAGS", "b")
+            .build();
+        assert_eq!(read(&nested, &Publish::default()).0, ["b", "udp"]);
     }
 
     #[test]

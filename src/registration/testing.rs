@@ -80,6 +80,13 @@ impl Builder {
         self
     }
 
+    /// EXPOSEs a port in a network stack for which the engine maps none (macvlan, another container's, `none`): it is in no
+    /// list of bindings.
+    pub(super) fn declare(mut self, text: &str) -> Self {
+        self.0.exposed.insert(port(text));
+        self
+    }
+
     /// Publishes a port, as Docker 20.10 and newer do: for IPv4 only.
     pub(super) fn publish(self, text: &str, host_port: u16) -> Self {
         self.bind(text, "0.0.0.0", host_port)
@@ -148,7 +155,7 @@ impl Peers for Known {
 
 /// `node-1`, 192.0.2.10, everything else as it is by default.
 pub(super) fn settings() -> Settings {
-    let address = HostAddress { v4: Some("192.0.2.10".parse().unwrap()), v6: None };
+    let address = HostAddress { v4: Some("192.0.2.10".parse().unwrap()), ..HostAddress::default() };
     Settings {
         node: "node-1".to_owned(),
         engine: "ENGINE:ID".to_owned(),

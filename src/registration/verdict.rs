@@ -1,7 +1,7 @@
 //! From what a container is doing to what should be registered for it.
 
 use super::names::{Role, role};
-use super::network::{NoStack, owner};
+use super::network::{NoStack, owner, stack};
 use super::notes::Notes;
 use super::{Peers, Settings, Verdict, docker_check, filters, services};
 use crate::config::Deregister;
@@ -26,7 +26,8 @@ pub(super) fn judge(sight: &Sight, peers: &dyn Peers, settings: &Settings, notes
         _ => {}
     }
     let enabled = filters::enabled(container, notes);
-    if let Some(reason) = filters::left_out(container, &settings.publish, enabled) {
+    let networks = stack(container, peers).ok();
+    if let Some(reason) = filters::left_out(container, networks.as_deref(), &settings.publish, enabled) {
         return Verdict::Nothing(reason);
     }
     if sight.draining {

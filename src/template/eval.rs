@@ -6,22 +6,26 @@ use serde_json::Value;
 
 use super::ast::{Base, Command, CommandKind, Node, Operand, Pipeline, Span};
 use super::functions::{self, Function};
-use super::item::{Absent, Item};
-use super::{Template, TemplateError, error_at, format};
+use super::item::Item;
+use super::{Rendered, Template, TemplateError, error_at, format, shape};
 
 /// What one render may cost: one for every node and every operand, and one for every byte that a function works on.
 /// Ten thousand times what tags need, and still over in a fraction of a second.
 const FUEL: usize = 2 * 1024 * 1024;
 
+/// So many tags that fail are told of: enough to see what is wrong.
+const MOST_LEFT_OUT: usize = 8;
+
 /// Characters of the template that a message quotes.
 const QUOTE: usize = 80;
 
 /// The text of a tree for one document.
-pub(super) fn render(source: &str, nodes: &[Node], document: &Value) -> Result<String, TemplateError> {
-    let root = Item::of(document, ".");
-    let mut render = Render { source, variables: vec![("$", root.clone())], output: String::new(), fuel: FUEL };
-    render.nodes(nodes, &root)?;
-    Ok(render.output)
+pub(super) fn render(source: &str, nodes: &[Node], document: &Value) -> Result<Rendered, TemplateError> {
+    let root = Item::of(Some(document), ".", &shape::CONTAINER);
+    let variables = vec![("$", root.clone())];
+    let mut render = Render { source, variables, output: String::new(), fuel: FUEL, is_exhausted: false };
+    let left_out = render.elements(nodes, &root)?;
+    Ok(Rendered { text: render.output, left_out })
 }
 
 struct Render<'t, 'd> {
@@ -30,6 +34,8 @@ struct Render<'t, 'd> {
     variables: Vec<(&'t str, Item<'d>)>,
     output: String,
     fuel: usize,
+    /// A bound of the whole render has been reached: no part of it can go on.
+    is_exhausted: bool,
 }
 
 type Outcome<T> = Result<T, TemplateError>;
@@ -50,19 +56,19 @@ impl<'t, 'd> Render<'t, 'd> {
     }
 
     fn spend(&mut self, cost: usize) -> Outcome<()> {
-        match self.fuel.checked_sub(cost) {
-            Some(left) => {
-                self.fuel = left;
-                Ok(())
-            }
-            None => {
-                Err(TemplateError("the template does too much work for one container: expected fewer loops".into()))
-            }
-        }
+        let Some(left) = self.fuel.checked_sub(cost) else {
+            self.is_exhausted = true;
+            return Err(TemplateError(
+                "the template does too much work for one container: expected fewer loops".into(),
+            ));
+        };
+        self.fuel = left;
+        Ok(())
     }
 
     fn write(&mut self, text: &str) -> Outcome<()> {
         if self.output.len() + text.len() > Template::MAX_OUTPUT {
+            self.is_exhausted = true;
             return Err(TemplateError(format!(
                 "the template yields more than {} bytes for this container: expected tags",
                 Template::MAX_OUTPUT
@@ -70,6 +76,62 @@ impl<'t, 'd> Render<'t, 'd> {
         }
         self.output.push_str(text);
         Ok(())
+    }
+
+    /// The whole template, tag by tag: what stands between two commas of its text. One that fails is left out, and why is
+    /// returned; the others are what they would be without it. When that is not certain, or none is left, all fail.
+    fn elements(&mut self, nodes: &'t [Node], dot: &Item<'d>) -> Outcome<Vec<String>> {
+        let (mut start, mut good) = (0, 0_usize);
+        let mut failed: Option<TemplateError> = None;
+        let mut left_out: Vec<TemplateError> = Vec::new();
+        for node in nodes {
+            self.spend(1)?;
+            let Node::Text(text) = node else {
+                let scope = self.variables.len();
+                let outcome = if failed.is_none() { self.node(node, dot) } else { Ok(()) };
+                if let Err(error) = outcome {
+                    if self.is_exhausted {
+                        return Err(error);
+                    }
+                    self.variables.truncate(scope);
+                    self.output.truncate(start);
+                    failed = Some(error);
+                }
+                // What it should have set, another tag may read: it would read an older value.
+                if let Some(error) = failed.take_if(|_| sets(node, true)) {
+                    return Err(error);
+                }
+                continue;
+            };
+            let mut before = "";
+            for (at, piece) in text.split(',').enumerate() {
+                let is_escaped = if failed.is_some() { before.ends_with('\\') } else { self.output.ends_with('\\') };
+                if at > 0
+                    && !is_escaped
+                    && let Some(error) = failed.take()
+                {
+                    left_out.push(error);
+                } else if at > 0 && failed.is_none() {
+                    self.write(",")?;
+                    if !is_escaped {
+                        good += 1;
+                        start = self.output.len();
+                    }
+                }
+                if failed.is_none() {
+                    self.write(piece)?;
+                }
+                before = piece;
+            }
+        }
+        if failed.is_none() {
+            good += 1;
+        }
+        left_out.extend(failed);
+        match left_out.first() {
+            Some(error) if good == 0 => Err(error.clone()),
+            _ => Ok(left_out.into_iter().take(MOST_LEFT_OUT).map(|error| error.0).collect()),
+        }
     }
 
     fn nodes(&mut self, nodes: &'t [Node], dot: &Item<'d>) -> Outcome<()> {
@@ -171,8 +233,8 @@ impl<'t, 'd> Render<'t, 'd> {
     fn write_item(&mut self, item: &Item<'d>, span: Span) -> Outcome<()> {
         match item {
             Item::Absent(absent) => self.fail(span, &format!("no value at {}", absent.path)),
-            Item::Document(Value::String(text)) => self.write(text),
-            Item::Document(value) => self.write_value(value, span),
+            Item::Document(Value::String(text), _) => self.write(text),
+            Item::Document(value, _) => self.write_value(value, span),
             Item::Made(value) => self.write_value(value, span),
         }
     }
@@ -253,7 +315,7 @@ impl<'t, 'd> Render<'t, 'd> {
                 // The parser lets no unknown variable through.
                 (known.unwrap_or_else(|| Item::absent(name)), name.clone())
             }
-            Base::Literal(Value::Null) => (Item::Absent(Absent { path: "nil".into(), null: true }), "nil".to_owned()),
+            Base::Literal(Value::Null) => (Item::of(Some(&Value::Null), "nil", &shape::Shape::Any), "nil".to_owned()),
             Base::Literal(value) => {
                 self.spend(value.as_str().map_or(0, str::len))?;
                 (Item::Made(Rc::new(value.clone())), String::new())
@@ -269,23 +331,30 @@ impl<'t, 'd> Render<'t, 'd> {
         for field in &operand.fields {
             path.push('.');
             path.push_str(field);
-            item = match &item {
-                // A field of nothing is nothing; the message names the first field that is missing.
-                Item::Absent(_) => item,
-                _ => match item.value() {
-                    Some(Value::Object(_)) => {
-                        item.part(&path, |value| find_field(value, field)).unwrap_or_else(|| Item::absent(&path))
-                    }
-                    _ => {
-                        return self.fail(
-                            operand.span,
-                            &format!("{} has no field {field}: it is {}", parent(&path, field), item.kind()),
-                        );
-                    }
-                },
-            };
+            match item.value() {
+                None | Some(Value::Object(_)) => item = item.field(field, &path),
+                Some(_) => {
+                    let message = format!("{} has no field {field}: it is {}", parent(&path, field), item.kind());
+                    return self.fail(operand.span, &message);
+                }
+            }
         }
         Ok(item)
+    }
+}
+
+/// Whether a node sets a variable that what follows it can read. What a block defines ends with it.
+fn sets(node: &Node, is_outermost: bool) -> bool {
+    let any = |nodes: &[Node]| nodes.iter().any(|node| sets(node, false));
+    match node {
+        Node::Text(_) => false,
+        Node::Action(pipeline) => pipeline.assigns || (is_outermost && !pipeline.variables.is_empty()),
+        Node::If { branches, otherwise } => {
+            any(otherwise) || branches.iter().any(|(condition, body)| condition.assigns || any(body))
+        }
+        Node::With { value: pipeline, body, otherwise } | Node::Range { over: pipeline, body, otherwise } => {
+            pipeline.assigns || any(body) || any(otherwise)
+        }
     }
 }
 
@@ -295,10 +364,4 @@ fn parent<'p>(path: &'p str, field: &str) -> &'p str {
         None | Some("") => "the value",
         Some(parent) => parent,
     }
-}
-
-/// A field by its exact name, else by its name in any case: registrator's documents say `ID` where Docker says `Id`.
-fn find_field<'v>(value: &'v Value, field: &str) -> Option<&'v Value> {
-    let map = value.as_object()?;
-    map.get(field).or_else(|| map.iter().find(|(key, _)| key.eq_ignore_ascii_case(field)).map(|(_, value)| value))
 }

@@ -68,10 +68,12 @@ enum Piece {
     Text(String),
     /// `%s`, `%v`: any value.
     Any,
+    /// `%.12s`, `%.12v`: the first characters of a text.
+    First(usize),
     /// `%d`: a whole number.
     Whole,
-    /// `%q`: a text in quotes.
-    Quoted,
+    /// `%q`, `%.12q`: a text, or its first characters, in quotes.
+    Quoted(Option<usize>),
     /// `%t`: a boolean.
     Truth,
 }
@@ -79,23 +81,32 @@ enum Piece {
 fn pieces(format: &str) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut text = String::new();
-    let mut characters = format.chars();
+    let mut characters = format.chars().peekable();
     while let Some(c) = characters.next() {
         if c != '%' {
             text.push(c);
             continue;
         }
-        let piece = match characters.next() {
-            Some('%') => {
+        let precision = characters.next_if_eq(&'.').map(|_| {
+            let mut digits = String::new();
+            while let Some(digit) = characters.next_if(char::is_ascii_digit) {
+                digits.push(digit);
+            }
+            // As in Go, none at all is 0. More than fits is more than any text has.
+            if digits.is_empty() { 0 } else { digits.parse().unwrap_or(usize::MAX) }
+        });
+        let piece = match (characters.next(), precision) {
+            (Some('%'), None) => {
                 text.push('%');
                 continue;
             }
-            Some('s' | 'v') => Piece::Any,
-            Some('d') => Piece::Whole,
-            Some('q') => Piece::Quoted,
-            Some('t') => Piece::Truth,
+            (Some('s' | 'v'), None) => Piece::Any,
+            (Some('s' | 'v'), Some(most)) => Piece::First(most),
+            (Some('d'), None) => Piece::Whole,
+            (Some('q'), precision) => Piece::Quoted(precision),
+            (Some('t'), None) => Piece::Truth,
             // The format may come from the document: it is not quoted.
-            _ => return Err("unsupported verb in the format: expected %s, %v, %d, %q, %t or %%".to_owned()),
+            _ => return Err("unsupported verb in the format: expected %s, %v, %d, %q, %t, %% or %.12s".to_owned()),
         };
         if !text.is_empty() {
             pieces.push(Piece::Text(std::mem::take(&mut text)));
@@ -132,10 +143,14 @@ pub(super) fn printf(format: &str, values: &[Item<'_>], limit: usize) -> Result<
         match (piece, item.value()) {
             (Piece::Any, Some(value)) => out.push_str(&plain(value, limit)?),
             (Piece::Whole, Some(Value::Number(number))) if !number.is_f64() => out.push_str(&number.to_string()),
-            (Piece::Quoted, Some(Value::String(text))) => quote(text, &mut out),
+            (Piece::First(most), Some(Value::String(text))) => out.push_str(first(text, most)),
+            (Piece::Quoted(most), Some(Value::String(text))) => {
+                quote(first(text, most.unwrap_or(usize::MAX)), &mut out);
+            }
             (Piece::Truth, Some(Value::Bool(truth))) => out.push_str(if *truth { "true" } else { "false" }),
             (Piece::Whole, _) => return Err(format!("%d needs a whole number, not {}", item.kind())),
-            (Piece::Quoted, _) => return Err(format!("%q needs a text, not {}", item.kind())),
+            (Piece::First(_), _) => return Err(format!("%s with a precision needs a text, not {}", item.kind())),
+            (Piece::Quoted(_), _) => return Err(format!("%q needs a text, not {}", item.kind())),
             (Piece::Truth, _) => return Err(format!("%t needs a boolean, not {}", item.kind())),
             (_, _) => return Err(format!("a verb needs a value, not {}", item.kind())),
         }
@@ -162,6 +177,26 @@ pub(super) fn print(values: &[Item<'_>], limit: usize) -> Result<String, String>
         }
     }
     Ok(out)
+}
+
+/// `println`: a space between any two values, and the end of a line.
+pub(super) fn println(values: &[Item<'_>], limit: usize) -> Result<String, String> {
+    let mut texts = Vec::with_capacity(values.len());
+    let mut length = 0_usize;
+    for value in values.iter().filter_map(Item::value) {
+        let text = plain(value, limit)?;
+        length += text.len() + 1;
+        if length > limit {
+            return Err(format!("the text is longer than {limit} bytes"));
+        }
+        texts.push(text);
+    }
+    Ok(format!("{}\n", texts.join(" ")))
+}
+
+/// The first characters of a text: Go counts them, not bytes.
+fn first(text: &str, most: usize) -> &str {
+    text.char_indices().nth(most).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 /// A text in double quotes, as Go's `strconv.Quote`.
@@ -191,7 +226,7 @@ mod tests {
     use super::*;
 
     fn items(values: &[Value]) -> Vec<Item<'_>> {
-        values.iter().map(Item::Document).collect()
+        values.iter().map(|value| Item::of(Some(value), "", &super::super::shape::Shape::Any)).collect()
     }
 
     #[test]
@@ -228,6 +263,24 @@ mod tests {
         assert_eq!(printf("%s %s", &items(&text), 100).unwrap_err(), "the format asks for 2 values, but there are 1");
         assert!(printf("%05d", &items(&text), 100).unwrap_err().contains("unsupported verb"));
         assert!(printf("%", &items(&text), 100).unwrap_err().contains("unsupported verb"));
+    }
+
+    #[test]
+    fn a_precision_cuts_a_text_to_so_many_characters() {
+        let id = [json!("0123456789abcdef"), json!("äöü"), json!("ab")];
+        assert_eq!(printf("%.12s %.2v %.9s", &items(&id), 100).unwrap(), "0123456789ab äö ab");
+        assert_eq!(printf("%.1q", &items(&[json!("äö")]), 100).unwrap(), "\"ä\"");
+        assert_eq!(printf("%.s|%.99999999999999999999s", &items(&[json!("x"), json!("y")]), 100).unwrap(), "|y");
+        assert!(printf("%.2s", &items(&[json!(7)]), 100).unwrap_err().contains("needs a text"));
+        for bad in ["%.2d", "%.2t", "%.2%", "%.", "%-3s", "%3s"] {
+            assert!(printf(bad, &items(&[json!("x")]), 100).unwrap_err().contains("unsupported verb"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn println_puts_a_space_between_any_two() {
+        assert_eq!(println(&items(&[json!(1), json!("a"), json!("b")]), 100).unwrap(), "1 a b\n");
+        assert!(println(&items(&[json!("aaaa"), json!("bbbb")]), 8).is_err());
     }
 
     #[test]

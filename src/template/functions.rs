@@ -30,6 +30,8 @@ pub(super) enum Function {
     Index,
     Print,
     Printf,
+    Println,
+    Slice,
     Eq,
     Ne,
     Lt,
@@ -65,7 +67,7 @@ pub(super) struct Signature {
 const MANY: usize = usize::MAX;
 
 /// Every function.
-pub(super) const TABLE: [Signature; 25] = [
+pub(super) const TABLE: [Signature; 27] = [
     signature(Function::And, "and", 1, MANY, "and x y …"),
     signature(Function::Or, "or", 1, MANY, "or x y …"),
     signature(Function::Not, "not", 1, 1, "not x"),
@@ -73,6 +75,8 @@ pub(super) const TABLE: [Signature; 25] = [
     signature(Function::Index, "index", 2, MANY, "index map-or-list key …"),
     signature(Function::Print, "print", 1, MANY, "print x …"),
     signature(Function::Printf, "printf", 1, MANY, "printf format x …"),
+    signature(Function::Println, "println", 1, MANY, "println x …"),
+    signature(Function::Slice, "slice", 1, 3, "slice text-or-list [start [end]]"),
     signature(Function::Eq, "eq", 2, MANY, "eq x y …"),
     signature(Function::Ne, "ne", 2, 2, "ne x y"),
     signature(Function::Lt, "lt", 2, 2, "lt x y"),
@@ -182,6 +186,11 @@ pub(super) fn call<'a>(function: Function, arguments: &[Item<'a>], origin: &str)
             values.iter().try_for_each(|value| present(value).map(|_| ()))?;
             made_text(format::printf(text(pattern)?, values, MAX_TEXT)?)?
         }
+        (F::Println, values) => {
+            values.iter().try_for_each(|value| present(value).map(|_| ()))?;
+            made_text(format::println(values, MAX_TEXT)?)?
+        }
+        (F::Slice, [value, bounds @ ..]) => go_slice(value, bounds)?,
         (F::Eq, [first, others @ ..]) => {
             let mut found = false;
             for other in others {
@@ -232,7 +241,7 @@ pub(super) fn call<'a>(function: Function, arguments: &[Item<'a>], origin: &str)
 fn present<'i>(item: &'i Item<'_>) -> Result<&'i Value, String> {
     match item {
         Item::Absent(absent) => Err(format!("no value at {}", absent.path)),
-        Item::Document(value) => Ok(value),
+        Item::Document(value, _) => Ok(value),
         Item::Made(value) => Ok(value),
     }
 }
@@ -372,6 +381,30 @@ fn slice(text: &str, start: i64, end: Option<i64>) -> Result<String, String> {
         Some(end) => text.get(boundary(text, start)..boundary(text, end)).unwrap_or(text),
     };
     Ok(cut.to_owned())
+}
+
+/// Go's `slice`: a part of a text (positions count bytes) or of a list. A position outside of it is an error, as in Go. A cut
+/// inside of a character moves to its beginning.
+fn go_slice<'a>(value: &Item<'a>, bounds: &[Item<'_>]) -> Result<Item<'a>, String> {
+    let length = length(value)?;
+    let position = |at: usize, default: usize| match bounds.get(at) {
+        None => Ok(default),
+        Some(item) => whole(item).and_then(|position| {
+            let position = usize::try_from(position).ok().filter(|position| *position <= length);
+            position.ok_or_else(|| format!("a position is outside of {}, which has a length of {length}", value.kind()))
+        }),
+    };
+    let (start, end) = (position(0, 0)?, position(1, length)?);
+    if start > end {
+        return Err("expected a start that is not behind the end".to_owned());
+    }
+    match present(value)? {
+        Value::String(text) => {
+            made_text(text.get(boundary(text, start)..boundary(text, end)).unwrap_or_default().to_owned())
+        }
+        Value::Array(list) => Ok(Item::made(list.get(start..end).unwrap_or_default().to_vec())),
+        _ => Err(format!("expected a text or a list, not {}", value.kind())),
+    }
 }
 
 /// The nearest beginning of a character at or before `position`.

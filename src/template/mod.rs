@@ -10,6 +10,7 @@
 //! * `ast`: what a template consists of.
 //! * `parser`: tokens → tree; everything that can be known without a document is refused here.
 //! * `eval`: tree and document → text.
+//! * `shape`: what registrator's documents have, and Docker leaves out.
 //! * `item`: the values that take part in a render.
 //! * `functions`: what the functions do, and with how many arguments.
 //! * `format`: how values become text, `printf` included.
@@ -25,6 +26,7 @@ mod functions;
 mod item;
 mod lexer;
 mod parser;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +43,15 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TemplateError(pub String);
+
+/// What a template yields for one container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rendered {
+    /// The tags, separated by commas.
+    pub text: String,
+    /// Why others were left out, one sentence for each; at most a few.
+    pub left_out: Vec<String>,
+}
 
 impl Template {
     /// Bytes of a template. Tags are short; 16 KiB is far more than anyone writes by hand.
@@ -67,11 +78,12 @@ impl Template {
         Ok(Self { source: source.into(), nodes })
     }
 
-    /// The text of the template for one inspect document.
+    /// The text of the template for one inspect document. A tag that has no value in it is left out.
     ///
     /// # Errors
-    /// Says which part has no value in this document. Never shows any value of the document.
-    pub fn render(&self, document: &Value) -> Result<String, TemplateError> {
+    /// Says why there is no tag at all, or none that is certain: which part has no value in this document. Never shows any
+    /// value of the document.
+    pub fn render(&self, document: &Value) -> Result<Rendered, TemplateError> {
         eval::render(&self.source, &self.nodes, document)
     }
 }

@@ -32,6 +32,7 @@ fn rendered(template: &str) -> Result<String, String> {
     Template::parse(template)
         .map_err(|error| format!("parse: {error}"))?
         .render(&document())
+        .map(|rendered| rendered.text)
         .map_err(|error| error.to_string())
 }
 
@@ -100,7 +101,7 @@ fn what_is_missing_may_be_asked_about() {
 #[test]
 fn what_is_missing_is_never_written() {
     refused("{{.Config.Labels.foo}}", "no value at .Config.Labels.foo (line 1, column 3)");
-    refused("a,\n {{.Config.Lables.tier}}", "no value at .Config.Lables (line 2, column 4)");
+    refused("a\n {{.Config.Lables.tier}}", "no value at .Config.Lables (line 2, column 4)");
     refused("{{toUpper .Config.Foo}}", "toUpper: no value at .Config.Foo (line 1, column 3)");
     refused("{{.Config.Cmd}}", "no value at .Config.Cmd (line 1, column 3)");
     refused("{{$x := .Config}}{{$x.Foo}}", "no value at $x.Foo (line 1, column 20)");
@@ -112,9 +113,82 @@ fn what_is_missing_is_never_written() {
 }
 
 #[test]
+fn a_field_of_registrators_documents_that_docker_leaves_out_is_empty() {
+    yields("prod,{{.State.Health.Status}}", "prod,");
+    yields("{{with .State}}{{.Health.FailingStreak}}{{end}}|{{range .State.Health.Log}}x{{end}}", "0|");
+    yields("[{{.NetworkSettings.IPAddress}}{{.NetworkSettings.Gateway}}{{.NetworkSettings.MacAddress}}]", "[]");
+    yields("{{range .NetworkSettings.Networks}}[{{.GlobalIPv6Address}}]{{end}}", "[][]");
+    yields("{{$n := .NetworkSettings}}[{{$n.IPAddress}}{{.HostConfig.NetworkMode}}{{.State.OOMKilled}}]", "[false]");
+    yields("{{if .State.Health.Status}}a{{else}}b{{end}}{{or .Config.User \"root\"}}", "broot");
+    refused("{{.State.Health}}", "no value at .State.Health (line 1, column 3)");
+    refused("{{.State.Health.Foo}}", "no value at .State.Health (line 1, column 3)");
+    refused("{{.Node.Hostname}}", "no value at .Node (line 1, column 3)");
+}
+
+/// The tags, and why others were left out.
+fn parts(template: &str) -> (String, Vec<String>) {
+    let rendered = Template::parse(template).unwrap().render(&document()).unwrap();
+    (rendered.text, rendered.left_out)
+}
+
+#[test]
+fn a_tag_that_fails_costs_itself() {
+    let why = |path: &str, column: usize| format!("no value at {path} (line 1, column {column})");
+    assert_eq!(parts("prod,{{.Foo}}"), ("prod,".into(), vec![why(".Foo", 8)]));
+    assert_eq!(parts("{{.Foo}},x-{{.State.Status}}"), ("x-running".into(), vec![why(".Foo", 3)]));
+    assert_eq!(parts("a,b-{{.Foo}}-{{.Name}}c,{{.Bar}},d").0, "a,d");
+    assert_eq!(parts("a,b-{{.Foo}}-{{.Name}}c,{{.Bar}},d").1.len(), 2);
+    assert_eq!(
+        parts("a,{{range .Config.Env}}{{.}},{{$.Foo}}{{end}},b").0,
+        "a,b",
+        "a comma inside a block parts no tags"
+    );
+    assert_eq!(parts(r"a,x{{.Foo}}y\,z,b").0, "a,b", "an escaped comma parts no tags");
+    assert_eq!(parts(r"a,x\,{{.Foo}}z,b").0, "a,b");
+    assert_eq!(parts("{{range $k, $v := .Config.Labels}}{{$.Foo}}{{end}},b").0, "b");
+    assert_eq!(parts("{{$x := \"v\"}}{{.Foo}},{{$x}}").0, "v");
+    let many = format!("a{}", ",{{.Foo}}".repeat(100));
+    assert_eq!(parts(&many).1.len(), 8);
+}
+
+#[test]
+fn where_a_tag_may_depend_on_one_that_fails_all_fail() {
+    for template in [
+        "{{$x := \"a\"}},{{$x = .Foo.Bar | toUpper}},{{$x}}",
+        "{{$x := \"a\"}},{{$x := toUpper .Foo}},{{$x}}",
+        "{{$x := \"a\"}},{{.Foo}}{{$x = \"b\"}},{{$x}}",
+        "{{$x := \"a\"}},{{if toUpper .Foo}}{{$x = \"b\"}}{{end}},{{$x}}",
+        "{{.Foo}},{{.Bar}}",
+    ] {
+        assert!(
+            rendered(template).unwrap_err().starts_with("no value at")
+                || rendered(template).unwrap_err().contains(".Foo"),
+            "{template}"
+        );
+    }
+}
+
+#[test]
 fn a_label_that_is_not_there_is_an_empty_text_as_in_go() {
     yields("[{{index .Config.Labels \"nothing\"}}{{mIndex \"nothing\" .Config.Labels}}]", "[]");
     yields("{{index .Config.Labels \"tier\"}}", "front");
+}
+
+#[test]
+fn slice_println_and_a_precision_work_as_in_go() {
+    yields("{{slice .Id 0 12}}", "0123456789ab");
+    yields("{{slice .Config.Hostname 4}}|{{slice .Config.Hostname}}", "01|Web-01");
+    yields("{{join \",\" (slice .Config.Env 2 3)}}", "HOME=/home/foobar");
+    yields("{{printf \"%.12s\" .Id}}", "0123456789ab");
+    yields("{{println \"a\" 1}}", "a 1\n");
+    assert!(
+        rendered("{{slice .Config.Hostname 0 12}}").unwrap_err().contains("outside of a text, which has a length of 6")
+    );
+    assert!(rendered("{{slice .Config.Hostname 3 2}}").unwrap_err().contains("not behind the end"));
+    assert!(rendered("{{slice .Config.Hostname -1}}").unwrap_err().contains("outside"));
+    assert!(rendered("{{slice .Config.Labels 0}}").unwrap_err().contains("expected a text or a list"));
+    assert!(rendered("{{slice .Config.Nothing 0}}").unwrap_err().contains("no value at .Config.Nothing"));
+    assert!(rendered("{{slice .Id 0 1 2}}").unwrap_err().contains("expected `slice"));
 }
 
 #[test]
@@ -402,13 +476,13 @@ proptest! {
 
     #[test]
     fn no_call_makes_a_template_panic_and_no_output_is_too_long(source in calls()) {
-        if let Ok(text) = Template::parse(&source).and_then(|template| template.render(&document())) {
-            prop_assert!(text.len() <= Template::MAX_OUTPUT);
+        if let Ok(found) = Template::parse(&source).and_then(|template| template.render(&document())) {
+            prop_assert!(found.text.len() <= Template::MAX_OUTPUT);
         }
     }
 
     #[test]
     fn text_without_delimiters_is_its_own_template(text in "[^{}]{0,200}") {
-        prop_assert_eq!(Template::parse(&text).unwrap().render(&Value::Null).unwrap(), text);
+        prop_assert_eq!(Template::parse(&text).unwrap().render(&Value::Null).unwrap().text, text);
     }
 }

@@ -74,7 +74,7 @@ impl World {
     }
 
     fn with(docker: FakeDocker, consul: FakeConsul, engine: &str) -> Self {
-        let address = HostAddress { v4: Some(Ipv4Addr::new(192, 0, 2, 1)), v6: None };
+        let address = HostAddress { v4: Some(Ipv4Addr::new(192, 0, 2, 1)), ..HostAddress::default() };
         let settings = Settings {
             node: NODE.to_owned(),
             engine: engine.to_owned(),

@@ -8,7 +8,7 @@ use crate::consul::{CheckKind, Status};
 use crate::docker::{HealthStatus, NetworkMode, State};
 
 fn dual_stack() -> HostAddress {
-    HostAddress { v4: Some("192.0.2.10".parse().unwrap()), v6: Some("2001:db8::10".parse().unwrap()) }
+    HostAddress { v4: Some("192.0.2.10".parse().unwrap()), v6: Some("2001:db8::10".parse().unwrap()), name: None }
 }
 
 #[test]

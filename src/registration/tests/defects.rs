@@ -169,7 +169,7 @@ fn defect_30_a_ttl_check_is_the_services_own_and_starts_as_asked() {
     let registration = alone(web.label("SERVICE_CHECK_INITIAL_STATUS", "passing"), &settings());
     let check = &registration.services()[0].checks[1];
     assert_eq!(check.kind, CheckKind::Ttl { ttl: std::time::Duration::from_secs(30) });
-    assert_eq!((check.id.as_str(), check.status), ("node-1:web:80:ttl", Status::Passing));
+    assert_eq!((check.id.as_str(), check.status), ("service:node-1:web:80", Status::Passing));
 }
 
 #[test]

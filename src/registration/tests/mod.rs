@@ -3,4 +3,5 @@
 mod cases;
 mod defects;
 mod properties;
+mod swap;
 mod verdicts;

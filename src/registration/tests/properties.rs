@@ -23,6 +23,7 @@ fn key() -> impl Strategy<Value = String> {
             .map(|&option| option.to_owned())
             .chain(keys::METHODS.iter().chain(&keys::SETTINGS).map(|option| format!("check_{option}")))
             .chain(keys::METHODS.iter().chain(&keys::SETTINGS).map(|option| format!("check_ready_{option}")))
+            .chain(["docker", "exec", "ttl", "service"].map(|name| format!("check_{name}_http")))
             .collect::<Vec<_>>(),
     );
     let option = prop_oneof![
@@ -52,6 +53,7 @@ fn value() -> impl Strategy<Value = String> {
             "true", "false", "", "web", "/health", "http://169.254.169.254/", "@evil/", "10s", "0s", "-1s", "99999999h", "65536",
             "8080", "a,b\\,c,,a", "passing", "$SERVICE_IP 'x", "{\"A\": \"b\"}", "{\"A\": 1, \"B\\r\\n\": \"x\"}", "10.0.0.1/8",
             "1-65535, 1-65535/udp", "web,WEB,Web", "\u{202e}\u{0}\r\n", "80-90/udp",
+            "service", "service:web", "web:docker", "x | y", "a\nb",
         ])
         .prop_map(str::to_owned),
         1 => ".{0,40}",
@@ -142,7 +144,10 @@ fn some_settings() -> impl Strategy<Value = Settings> {
         publish.use_ip_from_label = replace.then(|| "SERVICE_NAME".to_owned());
         publish.tags = loose.then(|| "ops,{{x}}".to_owned());
         if v6 {
-            publish.address = HostAddress { v6: Some("2001:db8::10".parse().unwrap()), ..publish.address };
+            publish.address.v6 = Some("2001:db8::10".parse().unwrap());
+        }
+        if v6 && few {
+            publish.address = HostAddress { name: Some("host.example.com".to_owned()), ..HostAddress::default() };
         }
         settings
     })
@@ -191,8 +196,10 @@ fn check(registration: &Registration, settings: &Settings) {
         );
         assert!(!service.name.is_empty() && service.name.len() <= 300 && !has_control_characters(&service.name));
         assert!(settings.publish.names == Names::Keep || names::is_dns_label(&service.name), "{}", service.name);
-        let address: std::net::IpAddr = service.address.parse().unwrap();
-        assert!(super::super::address::unfit(address).is_none(), "{address}");
+        match service.address.parse() {
+            Ok(address) => assert!(super::super::address::unfit(address).is_none(), "{address}"),
+            Err(_) => assert!(service.tagged_addresses.is_empty() && service.address == "host.example.com"),
+        }
         assert!(service.tags.len() <= tags::MOST);
         assert!(
             service
@@ -206,8 +213,11 @@ fn check(registration: &Registration, settings: &Settings) {
         assert!(service.weights.is_none_or(|weights| weights.passing > 0 && weights.warning > 0));
         assert_eq!(service.checks[0].id, format!("{}:docker", service.id));
         for check in &service.checks {
-            assert!(check_ids.insert(check.id.clone()), "check {} twice", check.id);
-            assert!(check.id.starts_with(&service.id) && !has_control_characters(&check.id));
+            // Consul's catalog does not tell upper from lower case in these either.
+            assert!(check_ids.insert(check.id.to_lowercase()), "check {} twice", check.id);
+            let end = check.id.strip_prefix(&service.id).is_some_and(|end| end.starts_with(':'));
+            assert!(end || check.id == format!("service:{}", service.id), "{}", check.id);
+            assert!(!has_control_characters(&check.id));
             for text in [&check.name, &check.notes, &check.output] {
                 assert!(text.len() <= docker_check::LONGEST && !has_control_characters(text), "{text:?}");
             }
@@ -221,6 +231,7 @@ fn check_meta(meta: &BTreeMap<String, String>) {
     assert!(meta.len() <= meta::MOST);
     for (key, value) in meta {
         assert!(!key.is_empty() && key.len() <= meta::LONGEST_KEY && value.len() <= meta::LONGEST_VALUE);
+        assert!(!has_control_characters(value), "{value:?}");
         assert!(key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'), "{key}");
         assert!(!key.starts_with("consul-") && !keys::is_control(key), "{key}");
     }

@@ -178,6 +178,36 @@ fn the_same_check_name_twice_and_bad_settings_cost_little() {
 }
 
 #[test]
+fn an_empty_setting_of_one_check_takes_the_setting_of_all_checks_away() {
+    let web = container("web")
+        .publish("80", 8080)
+        .label("SERVICE_CHECK_HTTP", "/")
+        .label("SERVICE_CHECK_READY_HTTP", "/")
+        .label("SERVICE_CHECK_METHOD", "HEAD")
+        .label("SERVICE_CHECK_READY_METHOD", "")
+        .label("SERVICE_WEIGHT", "7")
+        .label("SERVICE_80_WEIGHTS_PASSING", "");
+    let registration = alone(web, &settings());
+    let methods = registration.services()[0].checks.iter().filter_map(|check| match &check.kind {
+        CheckKind::Http { method, .. } => Some(method.as_deref()),
+        _ => None,
+    });
+    assert_eq!(methods.collect::<Vec<_>>(), [Some("HEAD"), None]);
+    assert_eq!(registration.services()[0].weights, None);
+}
+
+#[test]
+fn a_script_that_needs_a_shell_is_told() {
+    let web = |script: &str| container("web").publish("80", 8080).label("SERVICE_CHECK_SCRIPT", script);
+    let allowed = with(|publish| publish.allow_script_checks = true);
+    let told = alone(web("nc $SERVICE_IP $SERVICE_PORT | grep OK"), &allowed);
+    assert_eq!(told.services()[0].checks.len(), 2);
+    assert!(told.notes_about("SERVICE_CHECK_SCRIPT")[0].text.contains("sh -c"));
+    assert!(!format!("{:?}", told.notes).contains("grep"), "a script may hold a secret");
+    assert!(alone(web("sh -c 'a | b'"), &allowed).notes.is_empty());
+}
+
+#[test]
 fn the_hash_follows_the_definition_and_not_the_health() {
     let web = || container("web").publish("80", 8080);
     let hash = |registration: super::super::Registration| registration.services()[0].meta["remora-hash"].clone();
@@ -187,6 +217,30 @@ fn the_hash_follows_the_definition_and_not_the_health() {
     let slower = web().label("SERVICE_CHECK_TCP", "true").label("SERVICE_CHECK_INTERVAL", "20s");
     let faster = web().label("SERVICE_CHECK_TCP", "true");
     assert_ne!(hash(alone(slower, &settings())), hash(alone(faster, &settings())));
+}
+
+#[test]
+fn a_filter_by_network_looks_at_the_network_that_a_container_shares() {
+    let member = || {
+        let shares = |name: &str, with: &str| container(name).mode(NetworkMode::Container(with.into())).declare("80");
+        (sight(shares("member", "middle").build()), sight(shares("middle", "pod").build()))
+    };
+    let (member, middle) = member();
+    let known = peers([middle, sight(container("pod").network("shop_back", "172.20.0.5").publish("80", 8080).build())]);
+    let filter = |pattern: &str| vec![Filter::Network(pattern.into())];
+    let include = |pattern: &str| with(|publish| publish.include = filter(pattern));
+    let exclude = |pattern: &str| with(|publish| publish.exclude = filter(pattern));
+    assert_eq!(register(&member, &known, &include("shop_*")).services().len(), 1);
+    assert!(register(&member, &known, &include("other")).nothing().contains("REMORA_INCLUDE"));
+    assert!(register(&member, &known, &exclude("shop_*")).nothing().contains("REMORA_EXCLUDE"));
+    assert_eq!(register(&member, &known, &exclude("other")).services().len(), 1);
+    // Whose network it is has not been seen yet: everything stays as it is.
+    for settings in [include("other"), exclude("shop_*")] {
+        assert!(matches!(register(&member, &peers([]), &settings).verdict, Verdict::Wait { .. }));
+        let mut draining = member.clone();
+        draining.draining = true;
+        assert!(register(&draining, &peers([]), &settings).nothing().contains("draining"));
+    }
 }
 
 #[test]
