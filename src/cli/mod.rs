@@ -31,6 +31,7 @@ const SOFTWARE: u8 = 70;
 
 /// The whole program: the command line (without the program's own name) and the environment in, the exit code out.
 pub fn main(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
+    let args = with_settings_of_agent(args.into_iter().collect());
     let Loaded { command, config, warnings } = match config::load(args, env) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -39,7 +40,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Ite
         }
     };
     match command {
-        Command::Help => print(&config::docs::help_text()),
+        Command::Help => print(&(config::docs::help_text() + MORE_HELP)),
         Command::Version => print(&version()),
         Command::CheckConfig => return check_config::run(&config, &warnings),
         Command::Run => return with_logs(&config, &warnings, run(config.clone())),
@@ -50,6 +51,26 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Ite
     }
     ExitCode::SUCCESS
 }
+
+/// The command line of a command that runs beside the agent (`docker exec`), completed by the agent's.
+fn with_settings_of_agent(own: Vec<OsString>) -> Vec<OsString> {
+    // No right to read it, or no such file system: then there is nothing to take over.
+    let first = std::fs::read("/proc/1/cmdline").unwrap_or_default();
+    let mut args = config::inherited::inherited(&own, &first);
+    if !args.is_empty() {
+        complain(&format!("as the agent (process 1) was started: {}", config::inherited::told(&args)));
+    }
+    // In front: behind a `--` they would not be flags any more.
+    args.extend(own);
+    args
+}
+
+/// What `--help` prints. behind the text that is made from the tables.
+const MORE_HELP: &str = "             2 when sync --dry-run found something to do; 70 when the agent ended without having been asked to.
+
+check-config, explain, sync and doctor, when run in the agent's container (docker exec remora /remora doctor) without options
+of their own, take over the options and the registry URI that the agent was started with, and say so.
+";
 
 /// What `--version` prints.
 fn version() -> String {
