@@ -15,15 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::config::{Config, Filter, HostAddress};
-use crate::consul::{self, AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, Service, Status};
+use crate::config::{Config, ConfigError, ConfigErrors, Filter, HostAddress};
+use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, Service, Status};
 use crate::docker::observe::Observer;
 use crate::docker::{DockerEngine, Engine, EngineInfo, Lens, NetworkMode};
 use crate::host::{self, Candidates, Choice};
@@ -51,18 +51,39 @@ const BIND_AGAIN: Duration = Duration::from_secs(5);
 /// Why the agent ended other than by being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// Consul's client cannot be made (certificates).
-    #[error("{0}")]
-    Consul(#[from] consul::ClientError),
-    /// Docker's client cannot be made (certificates).
-    #[error("{0}")]
-    Docker(#[from] crate::docker::DockerError),
     /// A task ended that must not.
     #[error("the task `{0}` ended; ending too, so that the supervisor starts everything anew")]
     TaskEnded(&'static str),
     /// The signals of the process cannot be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(#[from] std::io::Error),
+}
+
+/// The ways to the two peers.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// To Docker.
+    pub docker: DockerEngine,
+    /// To Consul.
+    pub consul: Client,
+}
+
+impl Clients {
+    /// Makes them: reads the token file and every certificate, and connects to nobody.
+    ///
+    /// # Errors
+    /// Everything that is wrong with those files, at once. The process should end with status 64, as for any other setting
+    /// that cannot be used.
+    pub fn new(config: &Config) -> Result<Self, ConfigErrors> {
+        match (Client::checked(&config.consul), DockerEngine::new(&config.docker, lens(config))) {
+            (Ok(consul), Ok(docker)) => Ok(Self { docker, consul }),
+            (consul, docker) => {
+                let consul = consul.err().into_iter().flatten().map(ConfigError::from);
+                let docker = docker.err().map(ConfigError::from);
+                Err(ConfigErrors(consul.chain(docker).collect()))
+            }
+        }
+    }
 }
 
 /// What is kept of an inspect document, by the settings.
@@ -165,16 +186,16 @@ pub fn own_service(settings: &Settings, http: Option<SocketAddr>) -> Service {
     service
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. SIGHUP, SIGUSR1 and SIGUSR2 are told and do nothing.
 ///
 /// # Errors
 /// [`AgentError`]; the process should end with a status other than zero.
-pub async fn run(config: Config) -> Result<(), AgentError> {
+pub async fn run(config: Config, clients: Clients) -> Result<(), AgentError> {
     // As process 1 an unhandled SIGTERM is ignored by the kernel: before anything else.
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut others = Others::new()?;
     let shutdown = CancellationToken::new();
-    let engine = DockerEngine::new(&config.docker, lens(&config))?;
-    let client = Client::new(&config.consul)?;
+    let Clients { docker: engine, consul: client } = clients;
     let (metrics, now) = (Arc::new(Metrics::new()), Instant::now());
     let (docker_view, docker_seen) = watch::channel(DockerView::starting(now));
     let (consul_view, consul_seen) = watch::channel(ConsulView::starting(now));
@@ -186,10 +207,15 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let publish = publish(config, engine, client, docker_view, consul_view, docker_seen, metrics, shutdown.clone());
     tasks.spawn(publish);
 
-    let ended = tokio::select! {
-        _ = term.recv() => None,
-        _ = int.recv() => None,
-        Some(ended) = tasks.join_next() => Some(name_of(ended)),
+    let ended = loop {
+        tokio::select! {
+            _ = term.recv() => break None,
+            _ = int.recv() => break None,
+            Some(ended) = tasks.join_next() => break Some(name_of(ended)),
+            name = others.next() => {
+                tracing::info!(event = "signal_ignored", signal = name, "{name} does nothing: files are read again by themselves, settings only at a start");
+            }
+        }
     };
     if ended.is_none() {
         tracing::info!(event = "stopping", "stopping");
@@ -206,6 +232,32 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     match ended {
         None => Ok(()),
         Some(task) => Err(AgentError::TaskEnded(task)),
+    }
+}
+
+/// Signals that mean something to other programs (a terminal that went away, "read your settings again") and end a process
+/// that does not listen to them, without its goodbye.
+struct Others {
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl Others {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.hangup.recv() => "SIGHUP",
+            _ = self.user1.recv() => "SIGUSR1",
+            _ = self.user2.recv() => "SIGUSR2",
+        }
     }
 }
 

@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use super::{USAGE, complain, print};
+use crate::agent::Clients;
 use crate::config::Config;
-use crate::consul::Client;
-use crate::docker::{DockerEngine, Lens};
 
 pub(super) fn run(config: &Config, warnings: &[String]) -> ExitCode {
     let settings = config.describe();
@@ -21,11 +20,11 @@ pub(super) fn run(config: &Config, warnings: &[String]) -> ExitCode {
         complain(&format!("warning: {warning}"));
     }
     // Making the clients reads every certificate and the token file.
-    let consul = Client::new(&config.consul).err().map(|error| error.to_string());
-    let docker = DockerEngine::new(&config.docker, Lens::default()).err().map(|error| error.to_string());
-    let problems: Vec<String> = consul.into_iter().chain(docker).collect();
-    for problem in &problems {
-        complain(&format!("error: {problem}"));
+    match Clients::new(config) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(errors) => {
+            complain(&errors.to_string());
+            ExitCode::from(USAGE)
+        }
     }
-    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
 }

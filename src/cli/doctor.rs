@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::print;
-use crate::agent;
+use crate::agent::{self, Clients};
 use crate::config::{self, Config, HostAddress};
 use crate::consul::{AgentFacts, Client, ConsulError, Right};
 use crate::docker::{DockerEngine, DockerError, Engine as _, EngineInfo};
@@ -46,16 +46,17 @@ impl Report {
     }
 }
 
-pub(super) async fn run(config: Config, warnings: Vec<String>) -> ExitCode {
+pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>) -> ExitCode {
     let mut report = Report::default();
     report.title("configuration");
     report.good("can be read");
     for warning in &warnings {
         report.info(warning);
     }
-    let docker = look_at_docker(&config, &mut report).await;
-    let facts = look_at_consul(&config, docker.as_ref().map(|(_, info)| info), &mut report).await;
-    if let Some((engine, info)) = &docker {
+    let Clients { docker: engine, consul } = &clients;
+    let info = look_at_docker(&config, engine, &mut report).await;
+    let facts = look_at_consul(&config, consul, info.as_ref(), &mut report).await;
+    if let Some(info) = &info {
         report.title("address to advertise");
         let choice = agent::address(&config, engine, info, facts.as_ref()).await;
         for reason in &choice.reasons {
@@ -77,15 +78,8 @@ pub(super) async fn run(config: Config, warnings: Vec<String>) -> ExitCode {
     if report.problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn look_at_docker(config: &Config, report: &mut Report) -> Option<(DockerEngine, EngineInfo)> {
+async fn look_at_docker(config: &Config, engine: &DockerEngine, report: &mut Report) -> Option<EngineInfo> {
     report.title("Docker");
-    let engine = match DockerEngine::new(&config.docker, agent::lens(config)) {
-        Ok(engine) => engine,
-        Err(error) => {
-            report.bad(&error.to_string(), "DOCKER_CERT_PATH must hold ca.pem, cert.pem and key.pem");
-            return None;
-        }
-    };
     report.info(&format!("at {}", engine.address()));
     if let config::Docker::Unix(path) = &config.docker {
         look_at_socket(path, report);
@@ -128,7 +122,7 @@ async fn look_at_docker(config: &Config, report: &mut Report) -> Option<(DockerE
         Ok(Some(Err(error))) => report.bad(&error.to_string(), advice(&error)),
         Ok(None) => report.bad("the event stream ends at once", "a proxy in between must keep streams open"),
     }
-    Some((engine, info))
+    Some(info)
 }
 
 fn look_at_socket(path: &std::path::Path, report: &mut Report) {
@@ -165,19 +159,14 @@ fn advice(error: &DockerError) -> &'static str {
     }
 }
 
-async fn look_at_consul(config: &Config, info: Option<&EngineInfo>, report: &mut Report) -> Option<AgentFacts> {
+async fn look_at_consul(
+    config: &Config,
+    client: &Client,
+    info: Option<&EngineInfo>,
+    report: &mut Report,
+) -> Option<AgentFacts> {
     report.title("Consul");
     report.info(&format!("at {}", config.consul.address));
-    let client = match Client::new(&config.consul) {
-        Ok(client) => client,
-        Err(error) => {
-            report.bad(
-                &error.to_string(),
-                "check CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and the token file",
-            );
-            return None;
-        }
-    };
     let facts = match client.agent_self().await {
         Ok(facts) => {
             let role = if facts.server { "a server" } else { "a client agent" };

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{complain, print};
-use crate::agent;
+use crate::agent::{self, Clients};
 use crate::config::{Config, HostAddress};
-use crate::consul::{ActualService, AgentRegistry, CheckKind, Client, Registry as _, Service, Snapshot};
+use crate::consul::{ActualService, AgentRegistry, CheckKind, Registry as _, Service, Snapshot};
 use crate::docker::{ContainerId, DockerEngine, Engine as _, NetworkMode, Sight};
 use crate::reconcile::diff;
 use crate::registration::{self, Peers, Planned, Registration, Verdict};
@@ -34,8 +34,8 @@ impl Peers for Looked {
     }
 }
 
-pub(super) async fn run(config: Config, container: String, json: bool) -> ExitCode {
-    match explain(&config, &container, json).await {
+pub(super) async fn run(config: Config, clients: Clients, container: String, json: bool) -> ExitCode {
+    match explain(&config, clients, &container, json).await {
         Ok(text) => {
             print(&text);
             ExitCode::SUCCESS
@@ -47,9 +47,8 @@ pub(super) async fn run(config: Config, container: String, json: bool) -> ExitCo
     }
 }
 
-async fn explain(config: &Config, name: &str, json: bool) -> anyhow::Result<String> {
-    let engine = DockerEngine::new(&config.docker, agent::lens(config))?;
-    let client = Client::new(&config.consul)?;
+async fn explain(config: &Config, clients: Clients, name: &str, json: bool) -> anyhow::Result<String> {
+    let Clients { docker: engine, consul: client } = clients;
     let info = engine.info().await?;
     let container = engine.inspect(name).await?;
     let facts = if config.publish.address == HostAddress::default() { client.agent_self().await.ok() } else { None };

@@ -11,9 +11,9 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{complain, print};
-use crate::agent;
+use crate::agent::{self, Clients};
 use crate::config::{Config, HostAddress};
-use crate::consul::{AgentRegistry, Class, Client, Registry as _};
+use crate::consul::{AgentRegistry, Class, Registry as _};
 use crate::docker::{Change, ContainerId, DockerEngine, DockerError, Engine as _, Seen, Sight};
 use crate::reconcile::Book;
 use crate::reconcile::diff::Op;
@@ -25,8 +25,8 @@ const LOOKS: usize = 8;
 /// A write that fails for a passing reason is tried again for so long.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(config: Config, dry_run: bool) -> ExitCode {
-    match sync(&config, dry_run).await {
+pub(super) async fn run(config: Config, clients: Clients, dry_run: bool) -> ExitCode {
+    match sync(&config, clients, dry_run).await {
         Ok(outcome) => {
             let verb = if dry_run { "to do" } else { "done" };
             print(&format!("{} {verb}, {} failed\n", outcome.written, outcome.failed));
@@ -49,9 +49,8 @@ struct Outcome {
     failed: usize,
 }
 
-async fn sync(config: &Config, dry_run: bool) -> anyhow::Result<Outcome> {
-    let engine = DockerEngine::new(&config.docker, agent::lens(config))?;
-    let client = Client::new(&config.consul)?;
+async fn sync(config: &Config, clients: Clients, dry_run: bool) -> anyhow::Result<Outcome> {
+    let Clients { docker: engine, consul: client } = clients;
     let info = engine.info().await?;
     let facts = if config.publish.address == HostAddress::default() { client.agent_self().await.ok() } else { None };
     let choice = agent::address(config, &engine, &info, facts.as_ref()).await;
