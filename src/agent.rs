@@ -25,11 +25,11 @@ use crate::backoff::Backoff;
 use crate::config::{Config, ConfigError, ConfigErrors, Filter, HostAddress};
 use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, Service, Status};
 use crate::docker::observe::Observer;
-use crate::docker::{DockerEngine, Engine, EngineInfo, Lens, NetworkMode};
+use crate::docker::{DockerEngine, DockerError, Engine, EngineInfo, Lens, NetworkMode};
 use crate::host::{self, Candidates, Choice};
 use crate::reconcile::{Book, Wiring, Worker, own, worker};
 use crate::registration::Settings;
-use crate::telemetry::{self, ConsulView, DockerView, Face, Metrics};
+use crate::telemetry::{self, ConsulCall, ConsulView, DockerCall, DockerView, Face, Metrics, Outcome};
 use crate::template::Template;
 
 /// Changes that wait between observing and reconciling. When it is full the observer keeps the rest, one per container.
@@ -304,7 +304,7 @@ async fn publish(
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> &'static str {
-    let beginning = begin(&config, &engine, &client, &docker_view, &consul_view);
+    let beginning = begin(&config, &engine, &client, &docker_view, &consul_view, &metrics);
     let Some((settings, info)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
     let own = own_service(&settings, config.http);
     let own_id = own.id.clone();
@@ -340,6 +340,20 @@ async fn publish(
     first
 }
 
+/// Shows what Docker answered before anything follows its events.
+fn show_docker(view: &watch::Sender<DockerView>, metrics: &Metrics, info: &Result<EngineInfo, DockerError>) {
+    metrics.docker_connected(info.is_ok());
+    view.send_modify(|view| {
+        view.last_tick = Instant::now();
+        view.connected = info.is_ok();
+        view.trouble = info.as_ref().err().map(ToString::to_string);
+        if let Ok(info) = info {
+            view.version.clone_from(&info.version);
+            view.api.clone_from(&info.api_version);
+        }
+    });
+}
+
 /// Waits for Docker, and for as much of Consul as the address needs. Neither being away is a reason to end.
 async fn begin(
     config: &Config,
@@ -347,18 +361,31 @@ async fn begin(
     client: &Client,
     docker_view: &watch::Sender<DockerView>,
     consul_view: &watch::Sender<ConsulView>,
+    metrics: &Metrics,
 ) -> (Settings, EngineInfo) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let give_up_on_address = Instant::now() + ADDRESS_PATIENCE;
     loop {
         let wants_consul = config.publish.address == HostAddress::default();
-        let facts = async { if wants_consul { Some(client.agent_self().await) } else { None } };
-        let (info, facts) = tokio::join!(engine.info(), facts);
+        let facts = async {
+            if !wants_consul {
+                return None;
+            }
+            let asked = Instant::now();
+            let facts = client.agent_self().await;
+            metrics.consul_request(ConsulCall::AgentSelf, Outcome::consul(&facts), asked.elapsed());
+            Some(facts)
+        };
+        let info = async {
+            let info = engine.info().await;
+            metrics.docker_request(DockerCall::Info, Outcome::docker(&info));
+            // Shown at once: Consul may take ten seconds not to answer.
+            show_docker(docker_view, metrics, &info);
+            info
+        };
+        let (info, facts) = tokio::join!(info, facts);
         let now = Instant::now();
-        docker_view.send_modify(|view| {
-            view.last_tick = now;
-            view.trouble = info.as_ref().err().map(ToString::to_string);
-        });
+        docker_view.send_modify(|view| view.last_tick = now);
         // Without the right to ask the agent (403) the other rules decide; an agent that is away may come back.
         let away = match &facts {
             Some(Err(error @ (ConsulError::Forbidden { .. } | ConsulError::Invalid { .. }))) => {
@@ -370,8 +397,10 @@ async fn begin(
         };
         consul_view.send_modify(|view| {
             view.last_tick = now;
+            view.reachable = facts.is_some() && away.is_none();
             view.trouble.clone_from(&away);
         });
+        metrics.consul_reachable(facts.is_some() && away.is_none());
         match (info, away) {
             (Ok(info), None) => {
                 let facts = facts.and_then(Result::ok);

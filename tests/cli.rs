@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails loudly")]
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -72,6 +75,71 @@ fn help_tells_every_exit_status_in_lines_that_fit() {
         assert!(end.contains(status), "{status} is missing in {end}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 100), "{end}");
+}
+
+/// An engine that says who it is, and nothing else.
+fn engine(socket: &Path) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                while let Some(line) = lines.next() {
+                    let body = match line.split(' ').nth(1) {
+                        Some("/info") => r#"{"ID":"ABCD","Name":"host","ServerVersion":"20.10.24"}"#,
+                        Some("/version") => r#"{"ApiVersion":"1.41"}"#,
+                        _ => "{}",
+                    };
+                    let _header = lines.by_ref().take_while(|line| !line.is_empty()).count();
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                    if (&stream).write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn get(port: u16, path: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+        stream.read_to_string(&mut answer).unwrap();
+    }
+    answer
+}
+
+#[test]
+fn a_consul_that_is_away_at_the_start_is_told_as_that_and_not_as_docker() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("docker.sock");
+    engine(&socket);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (docker, http) = (format!("unix://{}", socket.display()), format!("127.0.0.1:{port}"));
+    let log = folder.path().join("log");
+    let mut agent =
+        remora(&[], &[("DOCKER_HOST", &docker), ("CONSUL_HTTP_ADDR", "127.0.0.1:1"), ("REMORA_HTTP_ADDR", &http)])
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+    until_told(&log, "waiting");
+    let (ready, metrics, index) = (get(port, "/readyz"), get(port, "/metrics"), get(port, "/"));
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    assert!(ready.contains("Consul cannot be reached at http://127.0.0.1:1"), "{ready}");
+    assert!(!ready.contains("Docker") && ready.matches("cannot be reached").count() == 1, "{ready}");
+    assert!(index.contains("Docker 20.10.24 (API 1.41)"), "{index}");
+    for (series, value) in [
+        ("remora_docker_connected", 1..2),
+        ("remora_consul_reachable", 0..1),
+        ("remora_docker_requests_total{call=\"info\",outcome=\"ok\"}", 1..99),
+        ("remora_consul_requests_total{call=\"self\",outcome=\"unreachable\"}", 1..99),
+    ] {
+        let line = metrics.lines().find(|line| line.starts_with(series)).unwrap_or_default();
+        let found: i64 = line.rsplit(' ').next().and_then(|found| found.parse().ok()).unwrap_or(-1);
+        assert!(value.contains(&found), "{series}: {line:?}");
+    }
 }
 
 /// Starts an agent with neither peer, waits until it waits for them, and does something with it.
