@@ -1,9 +1,9 @@
 //! `remora check-config`: what is in force, without secrets, and whether the files that it names can be read.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::{USAGE, complain, print};
+use super::USAGE;
+use super::output::{add_line, complain, print};
 use crate::agent::Clients;
 use crate::config::Config;
 
@@ -12,8 +12,7 @@ pub(super) fn run(config: &Config, warnings: &[String]) -> ExitCode {
     let width = settings.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for (name, value) in settings {
-        // Writing to a String cannot fail.
-        let _infallible = writeln!(text, "{name:width$}  {value}");
+        add_line(&mut text, &format!("{name:width$}  {value}"));
     }
     print(&text);
     for warning in warnings {

@@ -1,13 +1,12 @@
 //! `remora doctor`: looks at everything that Remora depends on, and says what is missing and what to do about it.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
-use super::print;
+use super::output::{add_line, print};
 use crate::agent::{self, Clients};
 use crate::config::{self, Config, HostAddress};
 use crate::consul::{AgentFacts, Client, ConsulError, Right};
@@ -28,21 +27,22 @@ struct Report {
 
 impl Report {
     fn title(&mut self, title: &str) {
-        // Writing to a String cannot fail, here and below.
-        let _infallible = writeln!(self.text, "\n{title}");
+        self.text.push('\n');
+        add_line(&mut self.text, title);
     }
 
     fn good(&mut self, text: &str) {
-        let _infallible = writeln!(self.text, "  ok    {text}");
+        add_line(&mut self.text, &format!("  ok    {text}"));
     }
 
     fn info(&mut self, text: &str) {
-        let _infallible = writeln!(self.text, "        {text}");
+        add_line(&mut self.text, &format!("        {text}"));
     }
 
     fn bad(&mut self, text: &str, advice: &str) {
         self.problems += 1;
-        let _infallible = writeln!(self.text, "  BAD   {text}\n        -> {advice}");
+        add_line(&mut self.text, &format!("  BAD   {text}"));
+        add_line(&mut self.text, &format!("        -> {advice}"));
     }
 }
 

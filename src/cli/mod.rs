@@ -16,16 +16,17 @@ mod check_config;
 mod doctor;
 mod explain;
 mod healthcheck;
+mod output;
 mod sync;
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::agent::{self, Clients};
 use crate::config::{self, Command, Config, Loaded};
 use crate::telemetry;
+use output::{complain, print};
 
 /// `EX_USAGE`: the configuration is wrong.
 const USAGE: u8 = 64;
@@ -135,14 +136,4 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
             ExitCode::from(SOFTWARE)
         }
     }
-}
-
-/// To standard output. A reader that went away (`remora explain web | head`) is no error.
-fn print(text: &str) {
-    let _reader_is_gone = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// To standard error.
-fn complain(text: &str) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{}", text.trim_end());
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::{complain, print};
+use super::output::{add_line, complain, print};
 use crate::agent::{self, Clients};
 use crate::config::{Config, HostAddress};
 use crate::consul::{AgentRegistry, Class, Registry as _};
@@ -18,6 +18,7 @@ use crate::docker::{Change, ContainerId, DockerEngine, DockerError, Engine as _,
 use crate::reconcile::Book;
 use crate::reconcile::diff::Op;
 use crate::reconcile::worker::write;
+use crate::telemetry::logs::clean;
 
 /// Looks at the same time.
 const LOOKS: usize = 8;
@@ -83,12 +84,12 @@ async fn sync(config: &Config, clients: Clients, dry_run: bool) -> anyhow::Resul
                     book.done(&key, &op);
                 }
                 Err(error) if error.class() == Class::Rejected && book.refuse(&key, &op).is_some() => {
-                    complain(&format!("  refused with these checks: {error}"));
+                    complain(&clean(&format!("  refused with these checks: {error}")));
                 }
                 Err(error) => {
                     let now = Instant::now();
                     let last = error.class() != Class::Transient || now >= end;
-                    complain(&format!("  failed: {error}"));
+                    complain(&clean(&format!("  failed: {error}")));
                     failed += usize::from(last);
                     let class = if last { Class::Rejected } else { Class::Transient };
                     book.failed(&key, class, &error.to_string(), now, fastrand::f64());
@@ -126,7 +127,7 @@ async fn look(engine: &DockerEngine, book: &mut Book, ids: Vec<ContainerId>) -> 
         };
         for told in book.change(Change { id, seen, heard: None }) {
             for note in told.notes {
-                complain(&format!("{}: {}: {}", told.name, note.about, note.text));
+                complain(&clean(&format!("{}: {}: {}", told.name, note.about, note.text)));
             }
         }
     }
@@ -134,12 +135,18 @@ async fn look(engine: &DockerEngine, book: &mut Book, ids: Vec<ContainerId>) -> 
 }
 
 fn tell(op: &Op) {
-    print(&match op {
+    let mut text = String::new();
+    add_line(&mut text, &line(op));
+    print(&text);
+}
+
+fn line(op: &Op) -> String {
+    match op {
         Op::Register(service) => {
-            format!("+ {} as {} at {}:{}\n", service.id, service.name, service.address, service.port)
+            format!("+ {} as {} at {}:{}", service.id, service.name, service.address, service.port)
         }
-        Op::Deregister(id) => format!("- {id}\n"),
-        Op::UpdateCheck { id, status, output } => format!("~ {id} {status}: {output}\n"),
-        Op::RemoveCheck(id) => format!("- check {id}\n"),
-    });
+        Op::Deregister(id) => format!("- {id}"),
+        Op::UpdateCheck { id, status, output } => format!("~ {id} {status}: {output}"),
+        Op::RemoveCheck(id) => format!("- check {id}"),
+    }
 }
