@@ -1,5 +1,8 @@
 //! `remora doctor`: looks at everything that Remora depends on, and says what is missing and what to do about it.
 
+mod advice;
+mod wanted;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use super::output::{add_line, print};
 use crate::agent::{self, Clients};
 use crate::config::{self, Config, HostAddress};
 use crate::consul::{AgentFacts, Client, ConsulError, Right};
-use crate::docker::{DockerEngine, DockerError, Engine as _, EngineInfo};
+use crate::docker::{ContainerId, DockerEngine, DockerError, Engine as _, EngineInfo};
 
 /// An event stream that is allowed stays open; one that is not answers at once.
 const STREAM: Duration = Duration::from_millis(500);
@@ -54,11 +57,11 @@ pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>)
         report.info(warning);
     }
     let Clients { docker: engine, consul } = &clients;
-    let info = look_at_docker(&config, engine, &mut report).await;
-    let facts = look_at_consul(&config, consul, info.as_ref(), &mut report).await;
-    if let Some(info) = &info {
+    let found = look_at_docker(&config, engine, &mut report).await;
+    let seen = look_at_consul(&config, consul, found.as_ref().map(|(info, _)| info), &mut report).await;
+    if let Some((info, live)) = &found {
         report.title("address to advertise");
-        let choice = agent::address(&config, engine, info, facts.as_ref()).await;
+        let choice = agent::address(&config, engine, info, seen.facts.as_ref()).await;
         for reason in &choice.reasons {
             report.info(reason);
         }
@@ -67,6 +70,10 @@ pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>)
                 "no address for ports that are published on every address of the host",
                 "set REMORA_ADDRESS, or run Remora with the host's network",
             );
+        }
+        let names = wanted::look(engine, &agent::settings(&config, info, &choice), live, &mut report).await;
+        if seen.access_control {
+            wanted::rights(consul, &names, &mut report).await;
         }
     }
     let verdict = match report.problems {
@@ -78,7 +85,12 @@ pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>)
     if report.problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn look_at_docker(config: &Config, engine: &DockerEngine, report: &mut Report) -> Option<EngineInfo> {
+/// Who the engine is, and its live containers.
+async fn look_at_docker(
+    config: &Config,
+    engine: &DockerEngine,
+    report: &mut Report,
+) -> Option<(EngineInfo, Vec<ContainerId>)> {
     report.title("Docker");
     report.info(&format!("at {}", engine.address()));
     if let config::Docker::Unix(path) = &config.docker {
@@ -87,7 +99,7 @@ async fn look_at_docker(config: &Config, engine: &DockerEngine, report: &mut Rep
     let info = match engine.info().await {
         Ok(info) => info,
         Err(error) => {
-            report.bad(&error.to_string(), advice(&error));
+            report.bad(&error.to_string(), advice::docker(&error));
             return None;
         }
     };
@@ -101,28 +113,26 @@ async fn look_at_docker(config: &Config, engine: &DockerEngine, report: &mut Rep
             "Remora is made for 1.41 (Docker 20.10) and newer; older engines may lack what it reads",
         ),
     }
+    let mut live = Vec::new();
     match engine.list().await {
         Ok(listing) => {
-            report.good(&format!(
-                "{} containers, {} of them live",
-                listing.containers.len(),
-                listing.containers.iter().filter(|line| line.live).count()
-            ));
+            live.extend(listing.containers.iter().filter(|line| line.live).map(|line| line.id.clone()));
+            report.good(&format!("{} containers, {} of them live", listing.containers.len(), live.len()));
             if let Some(line) = listing.containers.first() {
                 match engine.inspect(line.id.as_str()).await {
                     Ok(_) | Err(DockerError::NotFound(_)) => report.good("containers can be inspected"),
-                    Err(error) => report.bad(&error.to_string(), advice(&error)),
+                    Err(error) => report.bad(&error.to_string(), advice::docker(&error)),
                 }
             }
         }
-        Err(error) => report.bad(&error.to_string(), advice(&error)),
+        Err(error) => report.bad(&error.to_string(), advice::docker(&error)),
     }
     match timeout(STREAM, engine.events(None).next()).await {
         Err(_) | Ok(Some(Ok(_))) => report.good("events can be followed"),
-        Ok(Some(Err(error))) => report.bad(&error.to_string(), advice(&error)),
+        Ok(Some(Err(error))) => report.bad(&error.to_string(), advice::docker(&error)),
         Ok(None) => report.bad("the event stream ends at once", "a proxy in between must keep streams open"),
     }
-    Some(info)
+    Some((info, live))
 }
 
 fn look_at_socket(path: &std::path::Path, report: &mut Report) {
@@ -143,28 +153,15 @@ fn look_at_socket(path: &std::path::Path, report: &mut Report) {
     }
 }
 
-fn advice(error: &DockerError) -> &'static str {
-    match error {
-        DockerError::Unreachable { reason, .. } if reason.contains("ermission denied") => {
-            "run with the group of the socket: --group-add $(stat -c %g /var/run/docker.sock)"
-        }
-        DockerError::Unreachable { .. } => "is the Docker daemon running, and is its socket the one that is mounted?",
-        DockerError::TimedOut { .. } => "the engine is stuck or overloaded: docker ps should answer at once",
-        DockerError::Refused { status: 401 | 403, .. } => {
-            "the proxy in front of the socket must allow GET on /info, /version, /events, /containers and /_ping"
-        }
-        DockerError::Refused { .. } | DockerError::NotFound(_) | DockerError::Unreadable { .. } => {
-            "is this a Docker Engine, of version 20.10 or newer?"
-        }
-    }
+/// What Consul told.
+#[derive(Default)]
+struct Seen {
+    facts: Option<AgentFacts>,
+    /// There are rights, and they can be asked for.
+    access_control: bool,
 }
 
-async fn look_at_consul(
-    config: &Config,
-    client: &Client,
-    info: Option<&EngineInfo>,
-    report: &mut Report,
-) -> Option<AgentFacts> {
+async fn look_at_consul(config: &Config, client: &Client, info: Option<&EngineInfo>, report: &mut Report) -> Seen {
     report.title("Consul");
     report.info(&format!("at {}", config.consul.address));
     let facts = match client.agent_self().await {
@@ -182,11 +179,8 @@ async fn look_at_consul(
             None
         }
         Err(error) => {
-            report.bad(
-                &error.to_string(),
-                "is the Consul agent running, and is CONSUL_HTTP_ADDR its address as seen from here?",
-            );
-            return None;
+            report.bad(&error.to_string(), advice::consul(&error));
+            return Seen::default();
         }
     };
     match client.leader().await {
@@ -200,14 +194,16 @@ async fn look_at_consul(
     let node = facts
         .as_ref()
         .map_or_else(|| info.map(|info| info.name.clone()).unwrap_or_default(), |facts| facts.node_name.clone());
-    // `remora` stands for the names of all services: a policy is usually for all of them or by prefix.
+    // Remora's own service; those of the containers follow when it is known how they are called.
     let asked = [
         Right::new("service", "remora", "write"),
         Right::new("service", "remora", "read"),
         Right::new("node", &node, "read"),
         Right::new("agent", &node, "read"),
     ];
-    match client.rights(&asked).await {
+    let answer = client.rights(&asked).await;
+    let access_control = matches!(answer, Ok(Some(_)));
+    match answer {
         Ok(None) => report.good("ACLs are off: everything is allowed"),
         Ok(Some(rights)) => {
             for right in rights {
@@ -221,7 +217,10 @@ async fn look_at_consul(
                 } else {
                     report.bad(
                         &format!("the token has not {right}"),
-                        &format!("add to its policy: {} \"…\" {{ policy = \"{}\" }}", right.resource, right.access),
+                        &format!(
+                            "add to its policy: {} {:?} {{ policy = \"{}\" }}",
+                            right.resource, right.segment, right.access
+                        ),
                     );
                 }
             }
@@ -233,11 +232,5 @@ async fn look_at_consul(
         // Not a documented API: its failure says nothing about the rights.
         Err(error) => report.info(&format!("the rights of the token cannot be asked for: {error}")),
     }
-    if let Ok(Some(true)) = client.services_filtered().await {
-        report.bad(
-            "Consul leaves services out of its answers that the token may not read",
-            "add service_prefix \"\" { policy = \"read\" } to its policy",
-        );
-    }
-    facts
+    Seen { facts, access_control }
 }

@@ -37,9 +37,9 @@ pub(super) async fn run(config: Config, clients: Clients, container: String, jso
     match explain(&config, clients, &container, json).await {
         Ok(text) => {
             if json {
-                print_json(&text)
+                print_json(&text);
             } else {
-                print(&text)
+                print(&text);
             }
             ExitCode::SUCCESS
         }
