@@ -38,7 +38,11 @@ pub(super) async fn look(
     let sights: Vec<_> =
         sights.map(|container| Arc::new(Sight { container, draining: false, settling: false })).collect();
     let (names, services) = names(&sights, settings);
-    report.good(&format!("{} live containers want {services} services under {} names", sights.len(), names.len()));
+    report.good(&format!(
+        "live containers: {}; services that they want: {services}; names of these: {}",
+        sights.len(),
+        names.len()
+    ));
     if live.len() > CONTAINERS {
         report.info(&format!("only the first {CONTAINERS} of {} live containers were looked at", live.len()));
     }
