@@ -15,21 +15,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::config::{Config, Filter, HostAddress};
-use crate::consul::{self, AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, Service, Status};
+use crate::config::{Config, ConfigError, ConfigErrors, Filter, HostAddress};
+use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, Service, Status};
 use crate::docker::observe::Observer;
-use crate::docker::{DockerEngine, Engine, EngineInfo, Lens, NetworkMode};
+use crate::docker::{DockerEngine, DockerError, Engine, EngineInfo, Lens, NetworkMode};
 use crate::host::{self, Candidates, Choice};
 use crate::reconcile::{Book, Wiring, Worker, own, worker};
 use crate::registration::Settings;
-use crate::telemetry::{self, ConsulView, DockerView, Face, Metrics};
+use crate::telemetry::{self, ConsulCall, ConsulView, DockerCall, DockerView, Face, Metrics, Outcome};
 use crate::template::Template;
 
 /// Changes that wait between observing and reconciling. When it is full the observer keeps the rest, one per container.
@@ -51,18 +51,39 @@ const BIND_AGAIN: Duration = Duration::from_secs(5);
 /// Why the agent ended other than by being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// Consul's client cannot be made (certificates).
-    #[error("{0}")]
-    Consul(#[from] consul::ClientError),
-    /// Docker's client cannot be made (certificates).
-    #[error("{0}")]
-    Docker(#[from] crate::docker::DockerError),
     /// A task ended that must not.
     #[error("the task `{0}` ended; ending too, so that the supervisor starts everything anew")]
     TaskEnded(&'static str),
     /// The signals of the process cannot be listened to.
     #[error("cannot listen to signals: {0}")]
     Signals(#[from] std::io::Error),
+}
+
+/// The ways to the two peers.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    /// To Docker.
+    pub docker: DockerEngine,
+    /// To Consul.
+    pub consul: Client,
+}
+
+impl Clients {
+    /// Makes them: reads the token file and every certificate, and connects to nobody.
+    ///
+    /// # Errors
+    /// Everything that is wrong with those files, at once. The process should end with status 64, as for any other setting
+    /// that cannot be used.
+    pub fn new(config: &Config) -> Result<Self, ConfigErrors> {
+        match (Client::checked(&config.consul), DockerEngine::new(&config.docker, lens(config))) {
+            (Ok(consul), Ok(docker)) => Ok(Self { docker, consul }),
+            (consul, docker) => {
+                let consul = consul.err().into_iter().flatten().map(ConfigError::from);
+                let docker = docker.err().map(ConfigError::from);
+                Err(ConfigErrors(consul.chain(docker).collect()))
+            }
+        }
+    }
 }
 
 /// What is kept of an inspect document, by the settings.
@@ -166,16 +187,16 @@ pub fn own_service(settings: &Settings, http: Option<SocketAddr>) -> Service {
     service
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. SIGHUP, SIGUSR1 and SIGUSR2 are told and do nothing.
 ///
 /// # Errors
 /// [`AgentError`]; the process should end with a status other than zero.
-pub async fn run(config: Config) -> Result<(), AgentError> {
+pub async fn run(config: Config, clients: Clients) -> Result<(), AgentError> {
     // As process 1 an unhandled SIGTERM is ignored by the kernel: before anything else.
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut others = Others::new()?;
     let shutdown = CancellationToken::new();
-    let engine = DockerEngine::new(&config.docker, lens(&config))?;
-    let client = Client::new(&config.consul)?;
+    let Clients { docker: engine, consul: client } = clients;
     let (metrics, now) = (Arc::new(Metrics::new()), Instant::now());
     let (docker_view, docker_seen) = watch::channel(DockerView::starting(now));
     let (consul_view, consul_seen) = watch::channel(ConsulView::starting(now));
@@ -187,10 +208,15 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let publish = publish(config, engine, client, docker_view, consul_view, docker_seen, metrics, shutdown.clone());
     tasks.spawn(publish);
 
-    let ended = tokio::select! {
-        _ = term.recv() => None,
-        _ = int.recv() => None,
-        Some(ended) = tasks.join_next() => Some(name_of(ended)),
+    let ended = loop {
+        tokio::select! {
+            _ = term.recv() => break None,
+            _ = int.recv() => break None,
+            Some(ended) = tasks.join_next() => break Some(name_of(ended)),
+            name = others.next() => {
+                tracing::info!(event = "signal_ignored", signal = name, "{name} does nothing: files are read again by themselves, settings only at a start");
+            }
+        }
     };
     if ended.is_none() {
         tracing::info!(event = "stopping", "stopping");
@@ -207,6 +233,32 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     match ended {
         None => Ok(()),
         Some(task) => Err(AgentError::TaskEnded(task)),
+    }
+}
+
+/// Signals that mean something to other programs (a terminal that went away, "read your settings again") and end a process
+/// that does not listen to them, without its goodbye.
+struct Others {
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl Others {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.hangup.recv() => "SIGHUP",
+            _ = self.user1.recv() => "SIGUSR1",
+            _ = self.user2.recv() => "SIGUSR2",
+        }
     }
 }
 
@@ -253,7 +305,7 @@ async fn publish(
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> &'static str {
-    let beginning = begin(&config, &engine, &client, &docker_view, &consul_view);
+    let beginning = begin(&config, &engine, &client, &docker_view, &consul_view, &metrics);
     let Some((settings, info)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
     let own = own_service(&settings, config.http);
     let own_id = own.id.clone();
@@ -289,6 +341,20 @@ async fn publish(
     first
 }
 
+/// Shows what Docker answered before anything follows its events.
+fn show_docker(view: &watch::Sender<DockerView>, metrics: &Metrics, info: &Result<EngineInfo, DockerError>) {
+    metrics.docker_connected(info.is_ok());
+    view.send_modify(|view| {
+        view.last_tick = Instant::now();
+        view.connected = info.is_ok();
+        view.trouble = info.as_ref().err().map(ToString::to_string);
+        if let Ok(info) = info {
+            view.version.clone_from(&info.version);
+            view.api.clone_from(&info.api_version);
+        }
+    });
+}
+
 /// Waits for Docker, and for as much of Consul as the address needs. Neither being away is a reason to end.
 async fn begin(
     config: &Config,
@@ -296,18 +362,31 @@ async fn begin(
     client: &Client,
     docker_view: &watch::Sender<DockerView>,
     consul_view: &watch::Sender<ConsulView>,
+    metrics: &Metrics,
 ) -> (Settings, EngineInfo) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let give_up_on_address = Instant::now() + ADDRESS_PATIENCE;
     loop {
         let wants_consul = config.publish.address == HostAddress::default();
-        let facts = async { if wants_consul { Some(client.agent_self().await) } else { None } };
-        let (info, facts) = tokio::join!(engine.info(), facts);
+        let facts = async {
+            if !wants_consul {
+                return None;
+            }
+            let asked = Instant::now();
+            let facts = client.agent_self().await;
+            metrics.consul_request(ConsulCall::AgentSelf, Outcome::consul(&facts), asked.elapsed());
+            Some(facts)
+        };
+        let info = async {
+            let info = engine.info().await;
+            metrics.docker_request(DockerCall::Info, Outcome::docker(&info));
+            // Shown at once: Consul may take ten seconds not to answer.
+            show_docker(docker_view, metrics, &info);
+            info
+        };
+        let (info, facts) = tokio::join!(info, facts);
         let now = Instant::now();
-        docker_view.send_modify(|view| {
-            view.last_tick = now;
-            view.trouble = info.as_ref().err().map(ToString::to_string);
-        });
+        docker_view.send_modify(|view| view.last_tick = now);
         // Without the right to ask the agent (403) the other rules decide; an agent that is away may come back.
         let away = match &facts {
             Some(Err(error @ (ConsulError::Forbidden { .. } | ConsulError::Invalid { .. }))) => {
@@ -319,8 +398,10 @@ async fn begin(
         };
         consul_view.send_modify(|view| {
             view.last_tick = now;
+            view.reachable = facts.is_some() && away.is_none();
             view.trouble.clone_from(&away);
         });
+        metrics.consul_reachable(facts.is_some() && away.is_none());
         match (info, away) {
             (Ok(info), None) => {
                 let facts = facts.and_then(Result::ok);

@@ -335,6 +335,11 @@ async fn rights_are_told_one_by_one() {
     let allowed: Vec<bool> = rights.iter().map(|right| right.allowed).collect();
     assert_eq!(allowed, [true, false, true, false], "{rights:?}");
     assert_eq!(rights[1].to_string(), "service \"db\": write");
+    // More than Consul answers for in one call.
+    let many: Vec<Right> = (0..150).map(|number| Right::new("service", &format!("s{number}"), "write")).collect();
+    let answer = client.rights(&many).await.unwrap().unwrap();
+    assert!(answer.len() == 150 && answer.iter().all(|right| !right.allowed));
+    assert_eq!(answer[149].segment, "s149");
 }
 
 #[tokio::test]

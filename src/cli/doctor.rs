@@ -1,17 +1,19 @@
 //! `remora doctor`: looks at everything that Remora depends on, and says what is missing and what to do about it.
 
-use std::fmt::Write as _;
+mod advice;
+mod wanted;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
-use super::print;
-use crate::agent;
+use super::output::{add_line, print};
+use crate::agent::{self, Clients};
 use crate::config::{self, Config, HostAddress};
 use crate::consul::{AgentFacts, Client, ConsulError, Right};
-use crate::docker::{DockerEngine, DockerError, Engine as _, EngineInfo};
+use crate::docker::{ContainerId, DockerEngine, DockerError, Engine as _, EngineInfo};
 
 /// An event stream that is allowed stays open; one that is not answers at once.
 const STREAM: Duration = Duration::from_millis(500);
@@ -28,36 +30,38 @@ struct Report {
 
 impl Report {
     fn title(&mut self, title: &str) {
-        // Writing to a String cannot fail, here and below.
-        let _infallible = writeln!(self.text, "\n{title}");
+        self.text.push('\n');
+        add_line(&mut self.text, title);
     }
 
     fn good(&mut self, text: &str) {
-        let _infallible = writeln!(self.text, "  ok    {text}");
+        add_line(&mut self.text, &format!("  ok    {text}"));
     }
 
     fn info(&mut self, text: &str) {
-        let _infallible = writeln!(self.text, "        {text}");
+        add_line(&mut self.text, &format!("        {text}"));
     }
 
     fn bad(&mut self, text: &str, advice: &str) {
         self.problems += 1;
-        let _infallible = writeln!(self.text, "  BAD   {text}\n        -> {advice}");
+        add_line(&mut self.text, &format!("  BAD   {text}"));
+        add_line(&mut self.text, &format!("        -> {advice}"));
     }
 }
 
-pub(super) async fn run(config: Config, warnings: Vec<String>) -> ExitCode {
+pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>) -> ExitCode {
     let mut report = Report::default();
     report.title("configuration");
     report.good("can be read");
     for warning in &warnings {
         report.info(warning);
     }
-    let docker = look_at_docker(&config, &mut report).await;
-    let facts = look_at_consul(&config, docker.as_ref().map(|(_, info)| info), &mut report).await;
-    if let Some((engine, info)) = &docker {
+    let Clients { docker: engine, consul } = &clients;
+    let found = look_at_docker(&config, engine, &mut report).await;
+    let seen = look_at_consul(&config, consul, found.as_ref().map(|(info, _)| info), &mut report).await;
+    if let Some((info, live)) = &found {
         report.title("address to advertise");
-        let choice = agent::address(&config, engine, info, facts.as_ref()).await;
+        let choice = agent::address(&config, engine, info, seen.facts.as_ref()).await;
         for reason in &choice.reasons {
             report.info(reason);
         }
@@ -66,6 +70,10 @@ pub(super) async fn run(config: Config, warnings: Vec<String>) -> ExitCode {
                 "no address for ports that are published on every address of the host",
                 "set REMORA_ADDRESS, or run Remora with the host's network",
             );
+        }
+        let names = wanted::look(engine, &agent::settings(&config, info, &choice), live, &mut report).await;
+        if seen.access_control {
+            wanted::rights(consul, &names, &mut report).await;
         }
     }
     let verdict = match report.problems {
@@ -77,15 +85,13 @@ pub(super) async fn run(config: Config, warnings: Vec<String>) -> ExitCode {
     if report.problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn look_at_docker(config: &Config, report: &mut Report) -> Option<(DockerEngine, EngineInfo)> {
+/// Who the engine is, and its live containers.
+async fn look_at_docker(
+    config: &Config,
+    engine: &DockerEngine,
+    report: &mut Report,
+) -> Option<(EngineInfo, Vec<ContainerId>)> {
     report.title("Docker");
-    let engine = match DockerEngine::new(&config.docker, agent::lens(config)) {
-        Ok(engine) => engine,
-        Err(error) => {
-            report.bad(&error.to_string(), "DOCKER_CERT_PATH must hold ca.pem, cert.pem and key.pem");
-            return None;
-        }
-    };
     report.info(&format!("at {}", engine.address()));
     if let config::Docker::Unix(path) = &config.docker {
         look_at_socket(path, report);
@@ -93,7 +99,7 @@ async fn look_at_docker(config: &Config, report: &mut Report) -> Option<(DockerE
     let info = match engine.info().await {
         Ok(info) => info,
         Err(error) => {
-            report.bad(&error.to_string(), advice(&error));
+            report.bad(&error.to_string(), advice::docker(&error));
             return None;
         }
     };
@@ -107,28 +113,26 @@ async fn look_at_docker(config: &Config, report: &mut Report) -> Option<(DockerE
             "Remora is made for 1.41 (Docker 20.10) and newer; older engines may lack what it reads",
         ),
     }
+    let mut live = Vec::new();
     match engine.list().await {
         Ok(listing) => {
-            report.good(&format!(
-                "{} containers, {} of them live",
-                listing.containers.len(),
-                listing.containers.iter().filter(|line| line.live).count()
-            ));
+            live.extend(listing.containers.iter().filter(|line| line.live).map(|line| line.id.clone()));
+            report.good(&format!("{} containers, {} of them live", listing.containers.len(), live.len()));
             if let Some(line) = listing.containers.first() {
                 match engine.inspect(line.id.as_str()).await {
                     Ok(_) | Err(DockerError::NotFound(_)) => report.good("containers can be inspected"),
-                    Err(error) => report.bad(&error.to_string(), advice(&error)),
+                    Err(error) => report.bad(&error.to_string(), advice::docker(&error)),
                 }
             }
         }
-        Err(error) => report.bad(&error.to_string(), advice(&error)),
+        Err(error) => report.bad(&error.to_string(), advice::docker(&error)),
     }
     match timeout(STREAM, engine.events(None).next()).await {
         Err(_) | Ok(Some(Ok(_))) => report.good("events can be followed"),
-        Ok(Some(Err(error))) => report.bad(&error.to_string(), advice(&error)),
+        Ok(Some(Err(error))) => report.bad(&error.to_string(), advice::docker(&error)),
         Ok(None) => report.bad("the event stream ends at once", "a proxy in between must keep streams open"),
     }
-    Some((engine, info))
+    Some((info, live))
 }
 
 fn look_at_socket(path: &std::path::Path, report: &mut Report) {
@@ -149,35 +153,17 @@ fn look_at_socket(path: &std::path::Path, report: &mut Report) {
     }
 }
 
-fn advice(error: &DockerError) -> &'static str {
-    match error {
-        DockerError::Unreachable { reason, .. } if reason.contains("ermission denied") => {
-            "run with the group of the socket: --group-add $(stat -c %g /var/run/docker.sock)"
-        }
-        DockerError::Unreachable { .. } => "is the Docker daemon running, and is its socket the one that is mounted?",
-        DockerError::TimedOut { .. } => "the engine is stuck or overloaded: docker ps should answer at once",
-        DockerError::Refused { status: 401 | 403, .. } => {
-            "the proxy in front of the socket must allow GET on /info, /version, /events, /containers and /_ping"
-        }
-        DockerError::Refused { .. } | DockerError::NotFound(_) | DockerError::Unreadable { .. } => {
-            "is this a Docker Engine, of version 20.10 or newer?"
-        }
-    }
+/// What Consul told.
+#[derive(Default)]
+struct Seen {
+    facts: Option<AgentFacts>,
+    /// There are rights, and they can be asked for.
+    access_control: bool,
 }
 
-async fn look_at_consul(config: &Config, info: Option<&EngineInfo>, report: &mut Report) -> Option<AgentFacts> {
+async fn look_at_consul(config: &Config, client: &Client, info: Option<&EngineInfo>, report: &mut Report) -> Seen {
     report.title("Consul");
     report.info(&format!("at {}", config.consul.address));
-    let client = match Client::new(&config.consul) {
-        Ok(client) => client,
-        Err(error) => {
-            report.bad(
-                &error.to_string(),
-                "check CONSUL_CACERT, CONSUL_CAPATH, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and the token file",
-            );
-            return None;
-        }
-    };
     let facts = match client.agent_self().await {
         Ok(facts) => {
             let role = if facts.server { "a server" } else { "a client agent" };
@@ -193,11 +179,8 @@ async fn look_at_consul(config: &Config, info: Option<&EngineInfo>, report: &mut
             None
         }
         Err(error) => {
-            report.bad(
-                &error.to_string(),
-                "is the Consul agent running, and is CONSUL_HTTP_ADDR its address as seen from here?",
-            );
-            return None;
+            report.bad(&error.to_string(), advice::consul(&error));
+            return Seen::default();
         }
     };
     match client.leader().await {
@@ -211,14 +194,16 @@ async fn look_at_consul(config: &Config, info: Option<&EngineInfo>, report: &mut
     let node = facts
         .as_ref()
         .map_or_else(|| info.map(|info| info.name.clone()).unwrap_or_default(), |facts| facts.node_name.clone());
-    // `remora` stands for the names of all services: a policy is usually for all of them or by prefix.
+    // Remora's own service; those of the containers follow when it is known how they are called.
     let asked = [
         Right::new("service", "remora", "write"),
         Right::new("service", "remora", "read"),
         Right::new("node", &node, "read"),
         Right::new("agent", &node, "read"),
     ];
-    match client.rights(&asked).await {
+    let answer = client.rights(&asked).await;
+    let access_control = matches!(answer, Ok(Some(_)));
+    match answer {
         Ok(None) => report.good("ACLs are off: everything is allowed"),
         Ok(Some(rights)) => {
             for right in rights {
@@ -232,7 +217,10 @@ async fn look_at_consul(config: &Config, info: Option<&EngineInfo>, report: &mut
                 } else {
                     report.bad(
                         &format!("the token has not {right}"),
-                        &format!("add to its policy: {} \"…\" {{ policy = \"{}\" }}", right.resource, right.access),
+                        &format!(
+                            "add to its policy: {} {:?} {{ policy = \"{}\" }}",
+                            right.resource, right.segment, right.access
+                        ),
                     );
                 }
             }
@@ -244,11 +232,5 @@ async fn look_at_consul(config: &Config, info: Option<&EngineInfo>, report: &mut
         // Not a documented API: its failure says nothing about the rights.
         Err(error) => report.info(&format!("the rights of the token cannot be asked for: {error}")),
     }
-    if let Ok(Some(true)) = client.services_filtered().await {
-        report.bad(
-            "Consul leaves services out of its answers that the token may not read",
-            "add service_prefix \"\" { policy = \"read\" } to its policy",
-        );
-    }
-    facts
+    Seen { facts, access_control }
 }

@@ -2,16 +2,15 @@
 //! what Consul has of it now.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{complain, print};
-use crate::agent;
+use super::output::{add_line, complain, print, print_json};
+use crate::agent::{self, Clients};
 use crate::config::{Config, HostAddress};
-use crate::consul::{ActualService, AgentRegistry, CheckKind, Client, Registry as _, Service, Snapshot};
+use crate::consul::{ActualService, AgentRegistry, CheckKind, Registry as _, Service, Snapshot};
 use crate::docker::{ContainerId, DockerEngine, Engine as _, NetworkMode, Sight};
 use crate::reconcile::diff;
 use crate::registration::{self, Peers, Planned, Registration, Verdict};
@@ -34,10 +33,14 @@ impl Peers for Looked {
     }
 }
 
-pub(super) async fn run(config: Config, container: String, json: bool) -> ExitCode {
-    match explain(&config, &container, json).await {
+pub(super) async fn run(config: Config, clients: Clients, container: String, json: bool) -> ExitCode {
+    match explain(&config, clients, &container, json).await {
         Ok(text) => {
-            print(&text);
+            if json {
+                print_json(&text);
+            } else {
+                print(&text);
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -47,9 +50,8 @@ pub(super) async fn run(config: Config, container: String, json: bool) -> ExitCo
     }
 }
 
-async fn explain(config: &Config, name: &str, json: bool) -> anyhow::Result<String> {
-    let engine = DockerEngine::new(&config.docker, agent::lens(config))?;
-    let client = Client::new(&config.consul)?;
+async fn explain(config: &Config, clients: Clients, name: &str, json: bool) -> anyhow::Result<String> {
+    let Clients { docker: engine, consul: client } = clients;
     let info = engine.info().await?;
     let container = engine.inspect(name).await?;
     let facts = if config.publish.address == HostAddress::default() { client.agent_self().await.ok() } else { None };
@@ -87,45 +89,38 @@ fn as_text(
     registered: &Result<&Snapshot, String>,
     address: &[String],
 ) -> String {
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    let _infallible = render(&mut text, sight, registration, registered, address);
-    text
-}
-
-fn render(
-    text: &mut String,
-    sight: &Sight,
-    registration: &Registration,
-    registered: &Result<&Snapshot, String>,
-    address: &[String],
-) -> std::fmt::Result {
     let container = &sight.container;
-    writeln!(text, "container {} ({}), image {}", container.name, container.id, container.image)?;
-    match &registration.verdict {
-        Verdict::Nothing(reason) => writeln!(text, "\nnothing is registered for it: {reason}")?,
+    let mut text = String::new();
+    add_line(&mut text, &format!("container {} ({}), image {}", container.name, container.id, container.image));
+    let nothing = match &registration.verdict {
+        Verdict::Nothing(reason) => Some(format!("nothing is registered for it: {reason}")),
         Verdict::Hold { status, output } => {
-            writeln!(text, "\nwhatever is registered for it stays, with its docker check {status}: {output}")?;
+            Some(format!("whatever is registered for it stays, with its docker check {status}: {output}"))
         }
-        Verdict::Wait { reason, .. } => writeln!(text, "\neverything stays as it is: it {reason}")?,
+        Verdict::Wait { reason, .. } => Some(format!("everything stays as it is: it {reason}")),
         Verdict::Services(planned) => {
             for planned in planned {
-                service(text, planned, container.id.as_str(), registered)?;
+                service(&mut text, planned, container.id.as_str(), registered);
             }
+            None
         }
+    };
+    if let Some(nothing) = nothing {
+        text.push('\n');
+        add_line(&mut text, &nothing);
     }
     if !registration.notes.is_empty() {
-        writeln!(text, "\nnotes")?;
+        text.push_str("\nnotes\n");
         for note in &registration.notes {
             let mark = if note.warning { "!" } else { "-" };
-            writeln!(text, "  {mark} {}: {}", note.about, note.text)?;
+            add_line(&mut text, &format!("  {mark} {}: {}", note.about, note.text));
         }
     }
-    writeln!(text, "\naddress of this host")?;
+    text.push_str("\naddress of this host\n");
     for reason in address {
-        writeln!(text, "  {reason}")?;
+        add_line(&mut text, &format!("  {reason}"));
     }
-    Ok(())
+    text
 }
 
 /// The registration of this container that stands for this definition: under its id, or, where that was somebody else's,
@@ -137,41 +132,37 @@ fn registered_as<'a>(snapshot: &'a Snapshot, service: &Service, container: &str)
     [&service.id, &own].into_iter().filter_map(|id| snapshot.services.get(id)).find(of_container).map(AsRef::as_ref)
 }
 
-fn service(
-    text: &mut String,
-    planned: &Planned,
-    container: &str,
-    registered: &Result<&Snapshot, String>,
-) -> std::fmt::Result {
+fn service(text: &mut String, planned: &Planned, container: &str, registered: &Result<&Snapshot, String>) {
     let service = &planned.service;
-    writeln!(text, "\nservice {}", service.id)?;
-    let mut line = |field: &'static str, value: String| {
+    text.push('\n');
+    add_line(text, &format!("service {}", service.id));
+    let mut line = |field: &'static str, value: &str| {
         let why = planned.reasons.get(field).map(|why| format!("   <- {why}")).unwrap_or_default();
-        writeln!(text, "  {field:<16}{value}{why}")
+        add_line(text, &format!("  {field:<16}{value}{why}"));
     };
-    line("id", service.id.clone())?;
-    line("name", service.name.clone())?;
-    line("address", service.address.clone())?;
-    line("port", service.port.to_string())?;
-    line("tags", service.tags.join(", "))?;
+    line("id", &service.id);
+    line("name", &service.name);
+    line("address", &service.address);
+    line("port", &service.port.to_string());
+    line("tags", &service.tags.join(", "));
     if service.enable_tag_override {
-        line("tag-override", "true".to_owned())?;
+        line("tag-override", "true");
     }
     if let Some(weights) = service.weights {
-        line("weights", format!("passing {}, warning {}", weights.passing, weights.warning))?;
+        line("weights", &format!("passing {}, warning {}", weights.passing, weights.warning));
     }
     for (tag, at) in &service.tagged_addresses {
-        writeln!(text, "  {:<16}{} port {}", tag, at.address, at.port)?;
+        add_line(text, &format!("  {tag:<16}{} port {}", at.address, at.port));
     }
     for (key, value) in &service.meta {
-        writeln!(text, "  {:<16}{key} = {value}", "meta")?;
+        add_line(text, &format!("  {:<16}{key} = {value}", "meta"));
     }
     for check in &service.checks {
-        writeln!(text, "  {:<16}{} ({}): {}", "check", check.id, check.status, check.notes)?;
+        add_line(text, &format!("  {:<16}{} ({}): {}", "check", check.id, check.status, check.notes));
     }
     let known: Vec<_> = planned.reasons.iter().filter(|(field, _)| !FIELDS.contains(*field)).collect();
     for (field, why) in known {
-        writeln!(text, "  {field:<16}<- {why}")?;
+        add_line(text, &format!("  {field:<16}<- {why}"));
     }
     let now = match registered {
         Err(error) => format!("unknown: {error}"),
@@ -186,19 +177,21 @@ fn service(
             },
         },
     };
-    writeln!(text, "  {:<16}{now}", "in Consul now")
+    add_line(text, &format!("  {:<16}{now}", "in Consul now"));
 }
 
 /// The fields that have a line of their own with their reason.
 const FIELDS: [&str; 7] = ["id", "name", "address", "port", "tags", "tag-override", "weights"];
 
-/// The definition without what a check sends: headers, bodies and arguments may hold secrets.
+/// The definition without what a check sends: headers, bodies, arguments, credentials and the values of a query may hold
+/// secrets.
 fn without_contents(service: &Service) -> Service {
     let mut service = service.clone();
-    let hidden = || "(not shown)".to_owned();
+    let hidden = || HIDDEN.to_owned();
     for check in &mut service.checks {
         match &mut check.kind {
-            CheckKind::Http { headers, body, .. } => {
+            CheckKind::Http { url, headers, body, .. } => {
+                *url = without_secrets(url);
                 headers.values_mut().flatten().for_each(|value| *value = hidden());
                 *body = body.take().map(|_| hidden());
             }
@@ -207,6 +200,32 @@ fn without_contents(service: &Service) -> Service {
         }
     }
     service
+}
+
+const HIDDEN: &str = "(not shown)";
+
+/// A URL as it may be shown: which parameters its query has, but not their values, and no credentials.
+fn without_secrets(url: &str) -> String {
+    let (url, query) = url.split_once('?').map_or((url, None), |(url, query)| (url, Some(query)));
+    let (url, fragment) = url.split_once('#').map_or((url, ""), |(url, _)| (url, "#(not shown)"));
+    let shown = match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+            match authority.rsplit_once('@') {
+                Some((_, host)) => format!("{scheme}://{HIDDEN}@{host}{path}"),
+                None => url.to_owned(),
+            }
+        }
+        None => url.to_owned(),
+    };
+    let Some(query) = query else { return shown + fragment };
+    // A parameter without a value may itself be the secret: `?s3cr3t`.
+    let hidden = |parameter: &str| match parameter.split_once('=') {
+        Some((name, _)) => format!("{name}={HIDDEN}"),
+        None => HIDDEN.to_owned(),
+    };
+    let query: Vec<String> = query.split(['&', ';']).map(hidden).collect();
+    format!("{shown}{fragment}?{}", query.join("&"))
 }
 
 fn as_json(
@@ -252,4 +271,48 @@ fn as_json(
         "consul": registered.as_ref().err(),
     });
     Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::Publish;
+    use crate::registration::Settings;
+
+    fn planned() -> Planned {
+        let settings =
+            Settings { node: "n".to_owned(), engine: "E".to_owned(), publish: Publish::default(), health_ttl: None };
+        Planned { service: agent::own_service(&settings, None), reasons: BTreeMap::from([("id", "rule".to_owned())]) }
+    }
+
+    #[test]
+    fn a_label_can_forge_no_line_and_give_the_terminal_no_order() {
+        let mut planned = planned();
+        planned.service.tags = vec!["a\n  port            443".to_owned(), "\u{1b}[2J".to_owned()];
+        planned.service.meta.insert("k\r".to_owned(), "\u{9b}31m".to_owned());
+        planned.service.name = "x\ny".to_owned();
+        let mut text = String::new();
+        service(&mut text, &planned, "c", &Err("Consul\nis away".to_owned()));
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("  port")).count(), 1, "{text}");
+        assert!(text.contains("\n  name            x y\n"), "{text}");
+        assert!(text.ends_with("in Consul now   unknown: Consul is away\n"), "{text}");
+    }
+
+    #[test]
+    fn what_a_check_sends_is_not_shown() {
+        for (url, expected) in [
+            ("http://10.0.0.1:80/health", "http://10.0.0.1:80/health"),
+            ("http://h/p?token=s3cr3t&v=s3cr3t", "http://h/p?token=(not shown)&v=(not shown)"),
+            ("http://h/p?s3cr3t", "http://h/p?(not shown)"),
+            ("http://h/p?a=s3cr3t;b=s3cr3t", "http://h/p?a=(not shown)&b=(not shown)"),
+            ("https://user:s3cr3t@[::1]:1/p@x#s3cr3t", "https://(not shown)@[::1]:1/p@x#(not shown)"),
+            ("https://u:s3@cr3t@h?x=s3cr3t#s3cr3t", "https://(not shown)@h?x=(not shown)"),
+            ("no url", "no url"),
+        ] {
+            assert_eq!(without_secrets(url), expected, "{url}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{complain, print};
+use super::output::{complain, print};
 use crate::config::Config;
 
 /// The server answers from memory; the image's HEALTHCHECK gives the whole process three seconds.

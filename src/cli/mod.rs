@@ -2,26 +2,31 @@
 //!
 //! | Command | Exit codes |
 //! |---|---|
-//! | `run` (default) | 0 stopped on request; 70 a task ended that must not; 64 configuration |
+//! | `run` (default) | 0 stopped on request; 70 a task ended that must not |
 //! | `healthcheck` | 0 the agent on this host is alive; 1 it is not |
-//! | `check-config` | 0; 64 configuration |
+//! | `check-config` | 0 |
 //! | `explain` | 0; 1 no such container, or Docker is away |
 //! | `sync --once` | 0 Consul is right; 1 something could not be done; with `--dry-run` 2 something would be done |
 //! | `doctor` | 0 all is well; 1 something is missing |
+//!
+//! All of them: 64 when the configuration cannot be used, with everything that is wrong; a token file or a certificate that
+//! cannot be read is such a thing (not for `healthcheck`, which needs none).
 
 mod check_config;
 mod doctor;
 mod explain;
 mod healthcheck;
+mod output;
 mod sync;
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::io::Write as _;
 use std::process::ExitCode;
 
+use crate::agent::{self, Clients};
 use crate::config::{self, Command, Config, Loaded};
-use crate::{agent, telemetry};
+use crate::telemetry;
+use output::{complain, print};
 
 /// `EX_USAGE`: the configuration is wrong.
 const USAGE: u8 = 64;
@@ -31,6 +36,7 @@ const SOFTWARE: u8 = 70;
 
 /// The whole program: the command line (without the program's own name) and the environment in, the exit code out.
 pub fn main(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
+    let args = with_settings_of_agent(args.into_iter().collect());
     let Loaded { command, config, warnings } = match config::load(args, env) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -39,17 +45,59 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Ite
         }
     };
     match command {
-        Command::Help => print(&config::docs::help_text()),
-        Command::Version => print(&version()),
-        Command::CheckConfig => return check_config::run(&config, &warnings),
-        Command::Run => return with_logs(&config, &warnings, run(config.clone())),
-        Command::Healthcheck => return block_on(healthcheck::run(config)),
-        Command::Explain { container, json } => return block_on(explain::run(config, container, json)),
-        Command::Sync { dry_run } => return with_logs(&config, &warnings, sync::run(config.clone(), dry_run)),
-        Command::Doctor => return block_on(doctor::run(config, warnings)),
+        Command::Help => {
+            print(&(config::docs::help_text() + MORE_HELP));
+            ExitCode::SUCCESS
+        }
+        Command::Version => {
+            print(&version());
+            ExitCode::SUCCESS
+        }
+        Command::CheckConfig => check_config::run(&config, &warnings),
+        Command::Healthcheck => block_on(healthcheck::run(config)),
+        Command::Run | Command::Explain { .. } | Command::Sync { .. } | Command::Doctor => {
+            let clients = match Clients::new(&config) {
+                Ok(clients) => clients,
+                Err(errors) => {
+                    complain(&errors.to_string());
+                    return ExitCode::from(USAGE);
+                }
+            };
+            with_clients(command, config, clients, warnings)
+        }
     }
-    ExitCode::SUCCESS
 }
+
+/// The commands that speak to Docker and Consul.
+fn with_clients(command: Command, config: Config, clients: Clients, warnings: Vec<String>) -> ExitCode {
+    match command {
+        Command::Explain { container, json } => block_on(explain::run(config, clients, container, json)),
+        Command::Sync { dry_run } => with_logs(&config, &warnings, sync::run(config.clone(), clients, dry_run)),
+        Command::Doctor => block_on(doctor::run(config, clients, warnings)),
+        _ => with_logs(&config, &warnings, run(config.clone(), clients)),
+    }
+}
+
+/// The command line of a command that runs beside the agent (`docker exec`), completed by the agent's.
+fn with_settings_of_agent(own: Vec<OsString>) -> Vec<OsString> {
+    // No right to read it, or no such file system: then there is nothing to take over.
+    let first = std::fs::read("/proc/1/cmdline").unwrap_or_default();
+    let mut args = config::inherited::inherited(&own, &first);
+    if !args.is_empty() {
+        complain(&format!("as the agent (process 1) was started: {}", config::inherited::told(&args)));
+    }
+    // In front: behind a `--` they would not be flags any more.
+    args.extend(own);
+    args
+}
+
+/// What `--help` prints. behind the text that is made from the tables.
+const MORE_HELP: &str = "             2 when sync --dry-run found something to do; 70 when the agent ended unasked.
+
+check-config, explain, sync and doctor, when run in the agent's container without options of their
+own (docker exec remora /remora doctor), take over the options and the registry URI that the agent
+was started with, and say so.
+";
 
 /// What `--version` prints.
 fn version() -> String {
@@ -57,8 +105,8 @@ fn version() -> String {
     format!("remora {}{revision}\n", env!("CARGO_PKG_VERSION"))
 }
 
-async fn run(config: Config) -> ExitCode {
-    match agent::run(config).await {
+async fn run(config: Config, clients: Clients) -> ExitCode {
+    match agent::run(config, clients).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(event = "ended", error = %error, "{error}");
@@ -88,14 +136,4 @@ fn block_on(work: impl Future<Output = ExitCode>) -> ExitCode {
             ExitCode::from(SOFTWARE)
         }
     }
-}
-
-/// To standard output. A reader that went away (`remora explain web | head`) is no error.
-fn print(text: &str) {
-    let _reader_is_gone = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// To standard error.
-fn complain(text: &str) {
-    let _nobody_reads = writeln!(std::io::stderr(), "{}", text.trim_end());
 }

@@ -10,14 +10,15 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::{complain, print};
-use crate::agent;
+use super::output::{add_line, complain, print};
+use crate::agent::{self, Clients};
 use crate::config::{Config, HostAddress};
-use crate::consul::{AgentRegistry, Class, Client, Registry as _};
+use crate::consul::{AgentRegistry, Class, Registry as _};
 use crate::docker::{Change, ContainerId, DockerEngine, DockerError, Engine as _, Seen, Sight};
 use crate::reconcile::Book;
 use crate::reconcile::diff::Op;
 use crate::reconcile::worker::write;
+use crate::telemetry::logs::clean;
 
 /// Looks at the same time.
 const LOOKS: usize = 8;
@@ -25,8 +26,8 @@ const LOOKS: usize = 8;
 /// A write that fails for a passing reason is tried again for so long.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(config: Config, dry_run: bool) -> ExitCode {
-    match sync(&config, dry_run).await {
+pub(super) async fn run(config: Config, clients: Clients, dry_run: bool) -> ExitCode {
+    match sync(&config, clients, dry_run).await {
         Ok(outcome) => {
             let verb = if dry_run { "to do" } else { "done" };
             print(&format!("{} {verb}, {} failed\n", outcome.written, outcome.failed));
@@ -49,9 +50,8 @@ struct Outcome {
     failed: usize,
 }
 
-async fn sync(config: &Config, dry_run: bool) -> anyhow::Result<Outcome> {
-    let engine = DockerEngine::new(&config.docker, agent::lens(config))?;
-    let client = Client::new(&config.consul)?;
+async fn sync(config: &Config, clients: Clients, dry_run: bool) -> anyhow::Result<Outcome> {
+    let Clients { docker: engine, consul: client } = clients;
     let info = engine.info().await?;
     let facts = if config.publish.address == HostAddress::default() { client.agent_self().await.ok() } else { None };
     let choice = agent::address(config, &engine, &info, facts.as_ref()).await;
@@ -86,12 +86,12 @@ async fn sync(config: &Config, dry_run: bool) -> anyhow::Result<Outcome> {
                     book.done(&key, &op);
                 }
                 Err(error) if error.class() == Class::Rejected && book.refuse(&key, &op).is_some() => {
-                    complain(&format!("  refused with these checks: {error}"));
+                    complain(&clean(&format!("  refused with these checks: {error}")));
                 }
                 Err(error) => {
                     let now = Instant::now();
                     let last = error.class() != Class::Transient || now >= end;
-                    complain(&format!("  failed: {error}"));
+                    complain(&clean(&format!("  failed: {error}")));
                     failed += usize::from(last);
                     let class = if last { Class::Rejected } else { Class::Transient };
                     book.failed(&key, class, &error.to_string(), now, fastrand::f64());
@@ -129,7 +129,7 @@ async fn look(engine: &DockerEngine, book: &mut Book, ids: Vec<ContainerId>) -> 
         };
         for told in book.change(Change { id, seen, heard: None }) {
             for note in told.notes {
-                complain(&format!("{}: {}: {}", told.name, note.about, note.text));
+                complain(&clean(&format!("{}: {}: {}", told.name, note.about, note.text)));
             }
         }
     }
@@ -137,12 +137,18 @@ async fn look(engine: &DockerEngine, book: &mut Book, ids: Vec<ContainerId>) -> 
 }
 
 fn tell(op: &Op) {
-    print(&match op {
+    let mut text = String::new();
+    add_line(&mut text, &line(op));
+    print(&text);
+}
+
+fn line(op: &Op) -> String {
+    match op {
         Op::Register(service) => {
-            format!("+ {} as {} at {}:{}\n", service.id, service.name, service.address, service.port)
+            format!("+ {} as {} at {}:{}", service.id, service.name, service.address, service.port)
         }
-        Op::Deregister(id) => format!("- {id}\n"),
-        Op::UpdateCheck { id, status, output } => format!("~ {id} {status}: {output}\n"),
-        Op::RemoveCheck(id) => format!("- check {id}\n"),
-    });
+        Op::Deregister(id) => format!("- {id}"),
+        Op::UpdateCheck { id, status, output } => format!("~ {id} {status}: {output}"),
+        Op::RemoveCheck(id) => format!("- check {id}"),
+    }
 }

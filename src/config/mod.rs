@@ -31,6 +31,7 @@ mod docker;
 pub mod docs;
 pub mod errors;
 mod flags;
+pub mod inherited;
 mod nearest;
 mod parse;
 mod raw;

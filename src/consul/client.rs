@@ -15,7 +15,7 @@ use super::classify::{classify, clean};
 use super::error::ConsulError;
 use super::tls;
 use super::token::TokenSource;
-use crate::config::{self, ConsulAddress};
+use crate::config::{self, ConfigError, ConsulAddress};
 
 /// Connecting on a node or within a site takes milliseconds; after this long nobody is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,23 +38,25 @@ const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-consul-token");
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum ClientError {
     /// A file or folder of the configuration cannot be used.
-    #[error("{name}={}: {reason}", path.display())]
+    #[error("{name}={}: expected {expected}, but it {reason}", path.display())]
     File {
         /// The variable.
         name: &'static str,
         /// Its value.
         path: PathBuf,
-        /// What is wrong, and what is expected.
+        /// What would be right.
+        expected: &'static str,
+        /// What is wrong: `cannot be read: …`, `holds no certificate`.
         reason: String,
     },
     /// The token has characters that no header can carry.
     #[error("CONSUL_HTTP_TOKEN: has control characters or line breaks; expected an ACL token")]
     Token,
     /// The server name is none.
-    #[error("CONSUL_TLS_SERVER_NAME={0}: expected a DNS name, for example server.dc1.consul")]
+    #[error("CONSUL_TLS_SERVER_NAME={0}: expected {SERVER_NAME}")]
     ServerName(String),
     /// The address cannot be part of a URL.
-    #[error("CONSUL_HTTP_ADDR={0}: expected http://host:port, https://host:port or unix:///path")]
+    #[error("CONSUL_HTTP_ADDR={0}: expected {ADDRESS}")]
     Address(String),
     /// The TLS set-up as a whole is not usable.
     #[error("no connection to {address} can be set up: {reason}")]
@@ -65,6 +67,30 @@ pub enum ClientError {
         reason: String,
     },
 }
+
+impl From<ClientError> for ConfigError {
+    fn from(error: ClientError) -> Self {
+        let (name, value, expected) = match error {
+            ClientError::File { name, path, expected, reason } => {
+                (name, path.display().to_string(), format!("{expected}, but it {reason}"))
+            }
+            ClientError::Token => (
+                "CONSUL_HTTP_TOKEN",
+                "(secret)".to_owned(),
+                "an ACL token, without control characters and line breaks".to_owned(),
+            ),
+            ClientError::ServerName(name) => ("CONSUL_TLS_SERVER_NAME", name, SERVER_NAME.to_owned()),
+            ClientError::Address(address) => ("CONSUL_HTTP_ADDR", address, ADDRESS.to_owned()),
+            ClientError::Setup { address, reason } => {
+                ("CONSUL_HTTP_ADDR", address, format!("settings of TLS that can be used, but: {reason}"))
+            }
+        };
+        Self { name: name.to_owned(), value, expected }
+    }
+}
+
+const SERVER_NAME: &str = "a DNS name, for example server.dc1.consul";
+const ADDRESS: &str = "http://host:port, https://host:port or unix:///path";
 
 /// A way to one Consul. Clones share connections and token.
 #[derive(Clone)]
@@ -122,9 +148,22 @@ impl Client {
     /// Makes a client. Reads certificates and token file; does not connect.
     ///
     /// # Errors
-    /// Names the variable whose value cannot be used. Shows no secret.
+    /// The first of [`Client::checked`]'s.
     pub fn new(config: &config::Consul) -> Result<Self, ClientError> {
+        Self::checked(config).map_err(|errors| {
+            // There is always one.
+            errors.into_iter().next().unwrap_or_else(|| ClientError::Address(config.address.to_string()))
+        })
+    }
+
+    /// [`Client::new`] that tells everything that is wrong, at once.
+    ///
+    /// # Errors
+    /// Each names the variable whose value cannot be used. Shows no secret.
+    pub fn checked(config: &config::Consul) -> Result<Self, Vec<ClientError>> {
         tls::install_provider();
+        let mut errors = Vec::new();
+        let token = TokenSource::new(&config.token).map_err(|error| errors.push(error)).ok();
         let address = config.address.to_string();
         let builder = reqwest::Client::builder()
             .user_agent(concat!("remora/", env!("CARGO_PKG_VERSION")))
@@ -142,36 +181,35 @@ impl Client {
             }
             ConsulAddress::Url { tls: false, .. } => (tls::without_tls(builder), address.clone()),
             ConsulAddress::Url { tls: true, host, port, prefix } => {
-                let builder = tls::with_tls(builder, &config.tls)?;
+                let builder = tls::with_tls(builder, &config.tls, &mut errors);
                 match &config.tls.server_name {
                     None => (builder, address.clone()),
-                    Some(name) => {
-                        if name.is_empty() || name.parse::<IpAddr>().is_ok() || name.contains(['/', ':', '@', '[', ' '])
-                        {
-                            return Err(ClientError::ServerName(name.clone()));
-                        }
+                    Some(name) if is_dns_name(name) => {
                         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
                         (builder.dns_resolver(tls::Towards { host }), format!("https://{name}:{port}{prefix}"))
+                    }
+                    Some(name) => {
+                        errors.push(ClientError::ServerName(name.clone()));
+                        (builder, address.clone())
                     }
                 }
             }
         };
-        let http = builder.build().map_err(|error| {
-            let mut reason = causes(error);
-            // An image from scratch has no authorities, and nobody would guess that from the words above.
-            if matches!(config.address, ConsulAddress::Url { tls: true, .. })
-                && tls::needs_system_authorities(&config.tls)
-            {
-                reason.push_str(" (CONSUL_CACERT or CONSUL_CAPATH name the authority of Consul's certificate)");
-            }
-            ClientError::Setup { address: address.clone(), reason }
-        })?;
-        let base = Url::parse(&base).ok().filter(Url::has_host).ok_or_else(|| ClientError::Address(address.clone()))?;
+        let base = Url::parse(&base).ok().filter(Url::has_host);
+        if base.is_none() {
+            errors.push(ClientError::Address(address.clone()));
+        }
+        // What is left out of it because it is wrong would only be told once more, in other words.
+        let http = if errors.is_empty() {
+            builder.build().map_err(|error| errors.push(setup(config, address.clone(), error))).ok()
+        } else {
+            None
+        };
+        let (Some(http), Some(base), Some(token)) = (http, base, token) else { return Err(errors) };
         let scope = [("ns", &config.namespace), ("partition", &config.partition)]
             .into_iter()
             .filter_map(|(key, value)| Some((key, value.clone()?)))
             .collect();
-        let token = TokenSource::new(&config.token)?;
         let shared = Shared { http, base, address, token, auth: config.auth.clone(), scope };
         Ok(Self { shared: Arc::new(shared), timeout: CALL_TIMEOUT })
     }
@@ -259,6 +297,20 @@ impl Client {
     }
 }
 
+/// A name that can be asked for in TLS (an address cannot) and stand in a URL.
+fn is_dns_name(name: &str) -> bool {
+    !(name.is_empty() || name.parse::<IpAddr>().is_ok() || name.contains(['/', ':', '@', '[', ' ']))
+}
+
+fn setup(config: &config::Consul, address: String, error: reqwest::Error) -> ClientError {
+    let mut reason = causes(error);
+    // An image from scratch has no authorities, and nobody would guess that from the words above.
+    if matches!(config.address, ConsulAddress::Url { tls: true, .. }) && tls::needs_system_authorities(&config.tls) {
+        reason.push_str(" (CONSUL_CACERT or CONSUL_CAPATH name the authority of Consul's certificate)");
+    }
+    ClientError::Setup { address, reason }
+}
+
 /// Reads a body; `Err` holds its beginning when it is longer than the limit.
 async fn body(mut response: Response, limit: usize) -> Result<Result<Vec<u8>, Vec<u8>>, reqwest::Error> {
     let announced = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
@@ -333,6 +385,40 @@ mod tests {
             config.tls = ConsulTls { verify: false, server_name: Some(name.to_owned()), ..ConsulTls::default() };
             assert_eq!(Client::new(&config).unwrap_err(), ClientError::ServerName(name.to_owned()));
         }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let https = ConsulAddress::Url { tls: true, host: "h".into(), port: 1, prefix: String::new() };
+        let mut config = config(https);
+        let path = |name: &str| std::path::PathBuf::from("/nowhere").join(name);
+        config.token = Token::File(path("token"));
+        config.tls = ConsulTls {
+            ca_file: Some(path("ca")),
+            ca_path: Some(path("folder")),
+            client: Some((path("cert"), path("key"))),
+            server_name: Some("10.0.0.1".to_owned()),
+            verify: true,
+        };
+        let errors: Vec<ConfigError> =
+            Client::checked(&config).unwrap_err().into_iter().map(ConfigError::from).collect();
+        let names: Vec<&str> = errors.iter().map(|error| error.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "CONSUL_HTTP_TOKEN_FILE",
+                "CONSUL_CLIENT_CERT",
+                "CONSUL_CLIENT_KEY",
+                "CONSUL_CACERT",
+                "CONSUL_CAPATH",
+                "CONSUL_TLS_SERVER_NAME"
+            ]
+        );
+        assert_eq!(
+            errors[0].to_string(),
+            "CONSUL_HTTP_TOKEN_FILE=/nowhere/token: expected a file with an ACL token, but it cannot be read: No such \
+             file or directory (os error 2)"
+        );
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct AgentFacts {
     pub server: bool,
 }
 
+/// Consul refuses to answer for more rights than this in one call.
+const RIGHTS_AT_ONCE: usize = 64;
+
 /// One right of an ACL policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -83,7 +86,7 @@ impl Client {
         Ok(leader.filter(|leader| !leader.is_empty()))
     }
 
-    /// Which of these rights our token has, in the same order; `None` when ACLs are switched off and all is allowed.
+    /// Which of these rights our token has, in the same order, however many; `None` when ACLs are switched off and all is allowed.
     ///
     /// `POST /v1/internal/acl/authorize`, which Consul's own UI asks since 1.8; it answers for any token, the anonymous one
     /// included. It is not a documented API: an error here says nothing about the rights.
@@ -91,6 +94,17 @@ impl Client {
     /// # Errors
     /// [`ConsulError`]; an unknown token is [`ConsulError::Forbidden`].
     pub async fn rights(&self, asked: &[Right]) -> Result<Option<Vec<Right>>, ConsulError> {
+        let mut rights = Vec::with_capacity(asked.len());
+        for some in asked.chunks(RIGHTS_AT_ONCE) {
+            match self.some_rights(some).await? {
+                Some(found) => rights.extend(found),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(rights))
+    }
+
+    async fn some_rights(&self, asked: &[Right]) -> Result<Option<Vec<Right>>, ConsulError> {
         let name = "POST /v1/internal/acl/authorize";
         let path = ["v1", "internal", "acl", "authorize"];
         let call = Call { method: Method::POST, ..Call::put(name, &path, Some(encode(name, &asked)?)) };

@@ -21,58 +21,64 @@ pub(super) fn without_tls(builder: ClientBuilder) -> ClientBuilder {
     builder.tls_certs_only([])
 }
 
-/// Applies the operator's TLS settings.
-pub(super) fn with_tls(mut builder: ClientBuilder, tls: &ConsulTls) -> Result<ClientBuilder, ClientError> {
-    if let Some((certificate, key)) = &tls.client {
-        builder = builder.identity(identity(certificate, key)?);
+/// Applies the operator's TLS settings. What cannot be used is written down and left out.
+pub(super) fn with_tls(mut builder: ClientBuilder, tls: &ConsulTls, errors: &mut Vec<ClientError>) -> ClientBuilder {
+    if let Some((certificate, key)) = &tls.client
+        && let Some(identity) = identity(certificate, key, errors)
+    {
+        builder = builder.identity(identity);
     }
     if !tls.verify {
-        return Ok(without_tls(builder).tls_danger_accept_invalid_certs(true));
+        return without_tls(builder).tls_danger_accept_invalid_certs(true);
     }
     let mut trusted = Vec::new();
     if let Some(path) = &tls.ca_file {
-        let name = "CONSUL_CACERT";
-        let found = certificates(&read(name, path)?)
-            .filter(|found| !found.is_empty())
-            .ok_or_else(|| problem(name, path, "holds no certificate that can be read; expected PEM"))?;
-        trusted.extend(found);
+        match file(path) {
+            Ok(found) => trusted.extend(found),
+            Err(reason) => errors.push(problem("CONSUL_CACERT", path, AUTHORITIES, reason)),
+        }
     }
     if let Some(path) = &tls.ca_path {
-        let found = folder("CONSUL_CAPATH", path)?;
-        if found.is_empty() {
-            return Err(problem(
-                "CONSUL_CAPATH",
-                path,
-                "holds no file with certificates that can be read; expected PEM",
-            ));
+        match folder(path) {
+            Ok(found) => trusted.extend(found),
+            Err(reason) => errors.push(problem("CONSUL_CAPATH", path, FOLDER, reason)),
         }
-        trusted.extend(found);
     }
     // Without an own authority the system's decide; reqwest's build fails when there are none at all.
-    Ok(if trusted.is_empty() { builder } else { builder.tls_certs_only(trusted) })
+    if trusted.is_empty() { builder } else { builder.tls_certs_only(trusted) }
 }
+
+const AUTHORITIES: &str = "a PEM file with the certificates of the authorities that may have signed Consul's";
+const FOLDER: &str = "a folder of PEM files with the certificates of the authorities that may have signed Consul's";
+const CERTIFICATE: &str = "a PEM file with the certificate to show to Consul";
+const KEY: &str = "a PEM file with the key of CONSUL_CLIENT_CERT";
 
 /// Whether the system's authorities decide about Consul's certificate.
 pub(super) const fn needs_system_authorities(tls: &ConsulTls) -> bool {
     tls.verify && tls.ca_file.is_none() && tls.ca_path.is_none()
 }
 
+fn file(path: &Path) -> Result<Vec<Certificate>, String> {
+    certificates(&read(path)?).filter(|found| !found.is_empty()).ok_or_else(|| "holds none that can be read".to_owned())
+}
+
 /// Every certificate of every file of a folder. Files that hold none (a README, a key) are passed over, as such folders
 /// usually have some.
-fn folder(name: &'static str, path: &Path) -> Result<Vec<Certificate>, ClientError> {
-    let entries = std::fs::read_dir(path).map_err(|error| problem(name, path, format!("cannot be read: {error}")))?;
+fn folder(path: &Path) -> Result<Vec<Certificate>, String> {
+    let entries = std::fs::read_dir(path).map_err(|error| format!("cannot be read: {error}"))?;
     let mut files: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|p| p.is_file()).collect();
     files.sort();
     let mut found = Vec::new();
     for file in files {
-        match certificates(&read(name, &file)?) {
+        let pem = read(&file).map_err(|reason| format!("holds {}, which {reason}", file.display()))?;
+        match certificates(&pem) {
             Some(some) => found.extend(some),
             None => {
                 tracing::warn!(event = "consul_ca_unreadable", path = %file.display(), "not a PEM file; passed over");
             }
         }
     }
-    Ok(found)
+    if found.is_empty() { Err("holds no file with certificates that can be read".to_owned()) } else { Ok(found) }
 }
 
 /// `Some(empty)`: the text holds no certificate at all, which reqwest does not call an error.
@@ -81,25 +87,33 @@ fn certificates(pem: &[u8]) -> Option<Vec<Certificate>> {
 }
 
 /// The client's certificate with its chain, and its key.
-fn identity(certificate: &Path, key: &Path) -> Result<Identity, ClientError> {
-    let mut pem = read("CONSUL_CLIENT_CERT", certificate)?;
-    pem.push(b'\n');
-    pem.extend(read("CONSUL_CLIENT_KEY", key)?);
-    Identity::from_pem(&pem).map_err(|_| {
-        problem(
-            "CONSUL_CLIENT_CERT",
-            certificate,
-            format!("is no pair with {}; expected PEM with a certificate and its key", key.display()),
-        )
-    })
+fn identity(certificate: &Path, key: &Path, errors: &mut Vec<ClientError>) -> Option<Identity> {
+    let mut take = |name, path: &Path, expected| {
+        read(path).map_err(|reason| errors.push(problem(name, path, expected, reason))).ok()
+    };
+    let pems = (take("CONSUL_CLIENT_CERT", certificate, CERTIFICATE), take("CONSUL_CLIENT_KEY", key, KEY));
+    let (Some(chain), Some(secret)) = pems else { return None };
+    let no_pair = |_| {
+        let reason = format!("makes no pair with CONSUL_CLIENT_KEY={}", key.display());
+        errors.push(problem("CONSUL_CLIENT_CERT", certificate, CERTIFICATE, reason));
+    };
+    pair(chain, &secret).map_err(no_pair).ok()
 }
 
-fn read(name: &'static str, path: &Path) -> Result<Vec<u8>, ClientError> {
-    std::fs::read(path).map_err(|error| problem(name, path, format!("cannot be read: {error}")))
+/// A certificate with its chain, and its key, of two PEM files.
+fn pair(mut certificate: Vec<u8>, key: &[u8]) -> Result<Identity, reqwest::Error> {
+    // A file may end without a line break, and `-----END CERTIFICATE----------BEGIN PRIVATE KEY-----` is neither.
+    certificate.push(b'\n');
+    certificate.extend_from_slice(key);
+    Identity::from_pem(&certificate)
 }
 
-fn problem(name: &'static str, path: &Path, reason: impl Into<String>) -> ClientError {
-    ClientError::File { name, path: path.to_owned(), reason: reason.into() }
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn problem(name: &'static str, path: &Path, expected: &'static str, reason: String) -> ClientError {
+    ClientError::File { name, path: path.to_owned(), expected, reason }
 }
 
 /// Leads every name to one host. `CONSUL_TLS_SERVER_NAME` is the name in the URL, because that is the one that is asked

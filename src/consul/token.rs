@@ -60,6 +60,7 @@ impl TokenSource {
                 let header = read(path).map_err(|reason| ClientError::File {
                     name: "CONSUL_HTTP_TOKEN_FILE",
                     path: path.clone(),
+                    expected: "a file with an ACL token",
                     reason,
                 })?;
                 let state = Mutex::new(State { header, generation: 0, stamp, looked: Instant::now() });
@@ -139,7 +140,7 @@ fn read(path: &Path) -> Result<HeaderValue, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
     let text = text.trim();
     if text.is_empty() {
-        return Err("is empty; expected an ACL token".to_owned());
+        return Err("is empty".to_owned());
     }
     header(&Secret::new(text)).ok_or_else(|| "holds more than one line, or characters that no token has".to_owned())
 }

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 
 use super::container::{Container, ContainerId, Lens};
-use super::http::{CALL_TIMEOUT, Door, PING_TIMEOUT, chain};
+use super::http::{CALL_TIMEOUT, Door, PING_TIMEOUT, SetupError, chain};
 use super::port::{DockerError, Engine, EngineInfo, Event, EventKind, EventStream, EventTime, Listing};
 use super::{inspect, list};
 use crate::config;
@@ -51,8 +51,8 @@ impl DockerEngine {
     /// An engine at this address; nothing is connected yet.
     ///
     /// # Errors
-    /// When the TLS files cannot be read.
-    pub fn new(endpoint: &config::Docker, lens: Lens) -> Result<Self, DockerError> {
+    /// When the TLS files cannot be used.
+    pub fn new(endpoint: &config::Docker, lens: Lens) -> Result<Self, SetupError> {
         provide_tls();
         Ok(Self { endpoint: endpoint.clone(), door: Door::new(endpoint)?, lens: Arc::new(lens) })
     }

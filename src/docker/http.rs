@@ -5,12 +5,13 @@
 //! for itself, unknown words are values, and nothing but what [`super::container`] names is kept. Connections are kept
 //! alive between calls, which also saves a connect per inspect.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::port::DockerError;
-use crate::config;
+use crate::config::{self, ConfigError};
 
 /// An engine answers a list of thousands of containers within a second or two; what takes longer is stuck.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,6 +21,47 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// 10,000 containers are about 12 MB of list.
 const BODY_LIMIT: usize = 64 << 20;
+
+/// What the folder of the certificates has to hold.
+const FOLDER: &str = "a folder with ca.pem, cert.pem and key.pem";
+
+/// Why no client can be made of the configuration.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum SetupError {
+    /// The files of `DOCKER_CERT_PATH` cannot be used.
+    #[error("DOCKER_CERT_PATH={}: expected {FOLDER}, but {}", folder.display(), reasons.join("; "))]
+    Certificates {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with which file.
+        reasons: Vec<String>,
+    },
+    /// The settings as a whole.
+    #[error("DOCKER_HOST={address}: expected settings that a client can be made of, but: {reason}")]
+    Client {
+        /// The address.
+        address: String,
+        /// The causes.
+        reason: String,
+    },
+}
+
+impl From<SetupError> for ConfigError {
+    fn from(error: SetupError) -> Self {
+        match error {
+            SetupError::Certificates { folder, reasons } => Self {
+                name: "DOCKER_CERT_PATH".to_owned(),
+                value: folder.display().to_string(),
+                expected: format!("{FOLDER}, but {}", reasons.join("; ")),
+            },
+            SetupError::Client { address, reason } => Self {
+                name: "DOCKER_HOST".to_owned(),
+                value: address,
+                expected: format!("settings that a client can be made of, but: {reason}"),
+            },
+        }
+    }
+}
 
 /// A client for plain GET requests to one engine.
 #[derive(Debug, Clone)]
@@ -33,8 +75,8 @@ impl Door {
     /// Opens the door; nothing is connected yet.
     ///
     /// # Errors
-    /// When the TLS files cannot be read.
-    pub fn new(docker: &config::Docker) -> Result<Self, DockerError> {
+    /// When the TLS files cannot be used: all that is wrong with them.
+    pub fn new(docker: &config::Docker) -> Result<Self, SetupError> {
         let builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -54,16 +96,8 @@ impl Door {
                 (builder.tls_certs_only(std::iter::empty()), format!("http://{host}"), format!("tcp://{host}"))
             }
             config::Docker::Tls { address, certificates } => {
-                let read = |name: &str| {
-                    let path = certificates.join(name);
-                    std::fs::read(&path).map_err(|error| unusable(format!("{}: {error}", path.display())))
-                };
-                let authorities = reqwest::Certificate::from_pem_bundle(&read("ca.pem")?)
-                    .map_err(|error| unusable(format!("ca.pem: {error}")))?;
-                let mut identity = read("cert.pem")?;
-                identity.extend_from_slice(&read("key.pem")?);
-                let identity = reqwest::Identity::from_pem(&identity)
-                    .map_err(|error| unusable(format!("cert.pem and key.pem: {error}")))?;
+                let (authorities, identity) = read(certificates)
+                    .map_err(|reasons| SetupError::Certificates { folder: certificates.clone(), reasons })?;
                 (
                     builder.tls_certs_only(authorities).identity(identity),
                     format!("https://{address}"),
@@ -71,7 +105,8 @@ impl Door {
                 )
             }
         };
-        let client = builder.build().map_err(|error| unusable(chain(&error)))?;
+        let client =
+            builder.build().map_err(|error| SetupError::Client { address: address.clone(), reason: chain(&error) })?;
         Ok(Self { client, base, address })
     }
 
@@ -135,8 +170,31 @@ fn words(body: &[u8]) -> Option<String> {
     Some(words.message.chars().filter(|c| !c.is_control()).take(300).collect())
 }
 
-fn unusable(reason: String) -> DockerError {
-    DockerError::Unreadable { call: "DOCKER_CERT_PATH", reason }
+/// The authorities, and the certificate with its key; or all that is wrong with the three files.
+fn read(folder: &Path) -> Result<(Vec<reqwest::Certificate>, reqwest::Identity), Vec<String>> {
+    let mut reasons = Vec::new();
+    let mut file = |name: &str| {
+        std::fs::read(folder.join(name)).map_err(|error| reasons.push(format!("{name} cannot be read: {error}"))).ok()
+    };
+    let (authorities, certificate, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+    let authorities = authorities.and_then(|pem| {
+        let found = reqwest::Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
+        if found.is_none() {
+            reasons.push("ca.pem holds no certificate that can be read".to_owned());
+        }
+        found
+    });
+    let identity = certificate.zip(key).and_then(|(mut pem, key)| {
+        // A file may end without a line break.
+        pem.push(b'\n');
+        pem.extend_from_slice(&key);
+        let pair = reqwest::Identity::from_pem(&pem);
+        pair.map_err(|_| reasons.push("cert.pem and key.pem are no certificate with its key".to_owned())).ok()
+    });
+    match (authorities, identity) {
+        (Some(authorities), Some(identity)) => Ok((authorities, identity)),
+        _ => Err(reasons),
+    }
 }
 
 /// The causes of an error, outermost first; the outermost of reqwest alone says next to nothing.
@@ -152,4 +210,50 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn openssl(folder: &Path) {
+        let made = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x"])
+            .args(["-days", "2", "-keyout", "key.pem", "-out", "cert.pem"])
+            .current_dir(folder)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(made.success());
+    }
+
+    #[test]
+    fn files_without_a_line_break_at_their_end_are_good_files() {
+        crate::consul::tls::install_provider();
+        let folder = tempfile::tempdir().unwrap();
+        openssl(folder.path());
+        for name in ["cert.pem", "key.pem"] {
+            let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name), text.trim_end()).unwrap();
+        }
+        std::fs::copy(folder.path().join("cert.pem"), folder.path().join("ca.pem")).unwrap();
+        let tls = config::Docker::Tls { address: "h:1".to_owned(), certificates: folder.path().to_owned() };
+        Door::new(&tls).unwrap();
+    }
+
+    #[test]
+    fn everything_that_is_wrong_with_the_files_is_told_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), "no certificate").unwrap();
+        let tls = config::Docker::Tls { address: "h:1".to_owned(), certificates: folder.path().to_owned() };
+        let error = Door::new(&tls).unwrap_err();
+        let expected = format!(
+            "DOCKER_CERT_PATH={}: expected a folder with ca.pem, cert.pem and key.pem, but cert.pem cannot be read: No \
+             such file or directory (os error 2); key.pem cannot be read: No such file or directory (os error 2); ca.pem \
+             holds no certificate that can be read",
+            folder.path().display()
+        );
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(ConfigError::from(error).to_string(), expected);
+    }
 }

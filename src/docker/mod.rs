@@ -21,5 +21,6 @@ pub use container::{
     State,
 };
 pub use engine::DockerEngine;
+pub use http::SetupError;
 pub use ledger::{Change, Seen};
 pub use port::{DockerError, Engine, EngineInfo, Event, EventKind, EventStream, EventTime, Listing, Summary};

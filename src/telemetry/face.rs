@@ -27,7 +27,7 @@ const MAX_REASON: usize = 200;
 /// What the loop that observes Docker knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerView {
-    /// The event stream is followed.
+    /// The event stream is followed; before that begins, at the start: Docker answers.
     pub connected: bool,
     /// The engine's version; empty before the first contact.
     pub version: String,
@@ -165,20 +165,16 @@ impl Face {
     /// Whether what Consul says is what Docker says.
     ///
     /// # Errors
-    /// What is missing.
+    /// Everything that is missing.
     pub fn ready(&self) -> Result<(), String> {
-        let docker = self.docker.borrow();
-        if !docker.connected {
-            return Err(with_reason("Docker is not connected", docker.trouble.as_deref()));
-        }
-        let consul = self.consul.borrow();
-        if !consul.reachable {
-            return Err(with_reason("Consul cannot be reached", consul.trouble.as_deref()));
-        }
-        if !consul.synced {
-            return Err("the first synchronisation is not done".to_owned());
-        }
-        Ok(())
+        let (docker, consul) = (self.docker.borrow(), self.consul.borrow());
+        let reasons = [
+            (!docker.connected).then(|| docker_away(&docker)),
+            (!consul.reachable).then(|| consul_away(&consul)),
+            (!consul.synced).then(|| "the first synchronisation is not done".to_owned()),
+        ];
+        let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
     }
 
     /// [`summary`] of the two values as they are now.
@@ -195,19 +191,21 @@ pub fn summary(docker: &DockerView, consul: &ConsulView) -> (Status, String) {
     let mut status = Status::Passing;
     let mut parts = Vec::new();
     if docker.connected {
-        let containers = plural(docker.containers, "container");
-        parts.push(format!("Docker {} (API {}): {containers}.", bounded(&docker.version), bounded(&docker.api)));
+        // Before the first list nobody knows how many there are.
+        let counted = consul.synced || docker.containers > 0;
+        let containers = if counted { format!(": {}", plural(docker.containers, "container")) } else { String::new() };
+        parts.push(format!("Docker {} (API {}){containers}.", bounded(&docker.version), bounded(&docker.api)));
         if let Some(trouble) = &docker.trouble {
             status = status.max(Status::Warning);
             parts.push(sentence(trouble));
         }
     } else {
         status = Status::Critical;
-        parts.push(sentence(&with_reason("Docker is not connected", docker.trouble.as_deref())));
+        parts.push(sentence(&docker_away(docker)));
     }
     if !consul.reachable {
         status = Status::Critical;
-        parts.push(sentence(&with_reason("Consul cannot be reached", consul.trouble.as_deref())));
+        parts.push(sentence(&consul_away(consul)));
     } else if let Some(trouble) = &consul.trouble {
         status = status.max(Status::Warning);
         parts.push(sentence(trouble));
@@ -243,11 +241,18 @@ fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-fn with_reason(what: &str, reason: Option<&str>) -> String {
-    match reason {
-        Some(reason) => format!("{what}: {}", bounded(reason)),
-        None => what.to_owned(),
+fn docker_away(docker: &DockerView) -> String {
+    match docker.trouble.as_deref() {
+        None => "Docker is not connected".to_owned(),
+        // Docker's errors are whole sentences about Docker.
+        Some(reason) if reason.starts_with("Docker") => bounded(reason),
+        Some(reason) => format!("Docker is not connected: {}", bounded(reason)),
     }
+}
+
+/// The reason alone: "Consul refuses …" is not to be told as "cannot be reached".
+fn consul_away(consul: &ConsulView) -> String {
+    consul.trouble.as_deref().map_or_else(|| "nothing was read from Consul yet".to_owned(), bounded)
 }
 
 fn sentence(text: &str) -> String {
@@ -351,10 +356,37 @@ mod tests {
         let not_ready = |docker, consul| face(docker, consul).2.ready().unwrap_err();
         let away = DockerView { connected: false, trouble: Some("no socket".into()), ..docker() };
         assert_eq!(not_ready(away, consul()), "Docker is not connected: no socket");
-        assert_eq!(not_ready(docker(), ConsulView { reachable: false, ..consul() }), "Consul cannot be reached");
+        let unread = ConsulView { reachable: false, ..consul() };
+        assert_eq!(not_ready(docker(), unread), "nothing was read from Consul yet");
         let unsynced = ConsulView { synced: false, ..consul() };
         assert_eq!(not_ready(docker(), unsynced), "the first synchronisation is not done");
         assert_eq!(face(docker(), consul()).2.ready(), Ok(()));
+    }
+
+    #[test]
+    fn every_reason_is_told_once_and_in_its_own_words() {
+        let docker_trouble = "Docker cannot be reached at unix:///x: No such file or directory";
+        let away = DockerView { connected: false, trouble: Some(docker_trouble.into()), ..docker() };
+        let refused = "Consul refuses GET /v1/agent/services: Permission denied";
+        let refused = ConsulView { reachable: false, synced: false, trouble: Some(refused.into()), ..consul() };
+        assert_eq!(
+            face(away.clone(), refused.clone()).2.ready().unwrap_err(),
+            "Docker cannot be reached at unix:///x: No such file or directory; Consul refuses GET /v1/agent/services: \
+             Permission denied; the first synchronisation is not done"
+        );
+        assert_eq!(
+            summary(&away, &refused).1,
+            "Docker cannot be reached at unix:///x: No such file or directory. Consul refuses GET /v1/agent/services: \
+             Permission denied. The first synchronisation is not done."
+        );
+    }
+
+    #[test]
+    fn containers_that_were_not_counted_yet_are_not_told_to_be_none() {
+        let unread = ConsulView { synced: false, ..consul() };
+        let begun = DockerView { containers: 0, ..docker() };
+        assert!(summary(&begun, &unread).1.starts_with("Docker 20.10.24 (API 1.41). "));
+        assert!(summary(&begun, &consul()).1.starts_with("Docker 20.10.24 (API 1.41): 0 containers. "));
     }
 
     #[test]

@@ -111,6 +111,8 @@ labels! {
         RemoveCheck = "remove_check",
         /// Wait for a change; takes as long as nothing happens.
         Changed = "changed",
+        /// What the agent says about itself, for the address to advertise.
+        AgentSelf = "self",
     }
 }
 

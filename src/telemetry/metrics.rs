@@ -146,7 +146,7 @@ impl Metrics {
             docker_connected: plain(
                 r,
                 "docker_connected",
-                "1 while Docker's event stream is followed",
+                "1 while Docker's event stream is followed (at the start, until that begins: while Docker answers)",
                 Gauge::default(),
             ),
             docker_events: plain(
