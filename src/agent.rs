@@ -374,12 +374,12 @@ async fn begin(
             }
             let asked = Instant::now();
             let facts = client.agent_self().await;
-            metrics.consul_request(ConsulCall::AgentSelf, Outcome::consul(&facts), asked.elapsed());
+            metrics.consul_request(ConsulCall::AgentSelf, Outcome::from(&facts), asked.elapsed());
             Some(facts)
         };
         let info = async {
             let info = engine.info().await;
-            metrics.docker_request(DockerCall::Info, Outcome::docker(&info));
+            metrics.docker_request(DockerCall::Info, Outcome::from(&info));
             // Shown at once: Consul may take ten seconds not to answer.
             show_docker(docker_view, metrics, &info);
             info

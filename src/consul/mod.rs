@@ -1,4 +1,4 @@
-//! The only room that speaks Consul's API. May know `config`.
+//! The only room that speaks Consul's API. May know `config` and `telemetry`.
 //!
 //! * [`model`]: the values.
 //! * [`registry`]: the port that reconciling uses; [`agent`] implements it for a Consul client agent on the node.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::telemetry::Standing;
+
 /// Status of a check. Consul accepts exactly these three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,6 +41,16 @@ impl Status {
             "warning" => Some(Self::Warning),
             "critical" => Some(Self::Critical),
             _ => None,
+        }
+    }
+}
+
+impl From<Standing> for Status {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Passing => Self::Passing,
+            Standing::Warning => Self::Warning,
+            Standing::Critical => Self::Critical,
         }
     }
 }

@@ -467,8 +467,8 @@ impl<R: Registry> Worker<R> {
         }
         let blind = !self.docker.borrow().connected && *self.blind_since.get_or_insert(now) + BLIND > now;
         if (synced || self.speak_at <= now) && !blind {
-            let (status, output) = summary(&self.docker.borrow(), &self.view.borrow());
-            return self.book.say(status, output);
+            let (standing, output) = summary(&self.docker.borrow(), &self.view.borrow());
+            return self.book.say(standing.into(), output);
         }
         false
     }

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::logs::clean;
 use super::metrics::Metrics;
-use crate::consul::Status;
 
 /// A loop that has not worked for so long is stuck. Both tick at least every 10 s; calls give up within 30 s.
 pub const STALE: Duration = Duration::from_secs(60);
@@ -179,16 +178,37 @@ impl Face {
 
     /// [`summary`] of the two values as they are now.
     #[must_use]
-    pub fn summary(&self) -> (Status, String) {
+    pub fn summary(&self) -> (Standing, String) {
         summary(&self.docker.borrow(), &self.consul.borrow())
+    }
+}
+
+/// How the agent stands, in the words of its own check in Consul.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// All is well.
+    Passing,
+    /// It works, but somebody should look.
+    Warning,
+    /// It does not do its work.
+    Critical,
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Passing => "passing",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        })
     }
 }
 
 /// Status and output of the agent's own check in Consul. Equal as long as nothing changes: no times, no counters that
 /// move at rest, since every new output is a write to the catalog.
 #[must_use]
-pub fn summary(docker: &DockerView, consul: &ConsulView) -> (Status, String) {
-    let mut status = Status::Passing;
+pub fn summary(docker: &DockerView, consul: &ConsulView) -> (Standing, String) {
+    let mut status = Standing::Passing;
     let mut parts = Vec::new();
     if docker.connected {
         // Before the first list nobody knows how many there are.
@@ -196,29 +216,29 @@ pub fn summary(docker: &DockerView, consul: &ConsulView) -> (Status, String) {
         let containers = if counted { format!(": {}", plural(docker.containers, "container")) } else { String::new() };
         parts.push(format!("Docker {} (API {}){containers}.", bounded(&docker.version), bounded(&docker.api)));
         if let Some(trouble) = &docker.trouble {
-            status = status.max(Status::Warning);
+            status = status.max(Standing::Warning);
             parts.push(sentence(trouble));
         }
     } else {
-        status = Status::Critical;
+        status = Standing::Critical;
         parts.push(sentence(&docker_away(docker)));
     }
     if !consul.reachable {
-        status = Status::Critical;
+        status = Standing::Critical;
         parts.push(sentence(&consul_away(consul)));
     } else if let Some(trouble) = &consul.trouble {
-        status = status.max(Status::Warning);
+        status = status.max(Standing::Warning);
         parts.push(sentence(trouble));
     }
     if consul.synced {
         let kept = if docker.connected { "published" } else { "published, as they were last seen" };
         parts.push(format!("{} {kept}.", plural(consul.services, "service")));
     } else {
-        status = status.max(Status::Warning);
+        status = status.max(Standing::Warning);
         parts.push("The first synchronisation is not done.".to_owned());
     }
     if consul.failing_count > 0 {
-        status = status.max(Status::Warning);
+        status = status.max(Standing::Warning);
         parts.push(refused(consul));
     }
     (status, cut(&parts.join(" "), MAX_OUTPUT))
@@ -299,7 +319,7 @@ mod tests {
     fn all_is_well() {
         assert_eq!(
             summary(&docker(), &consul()),
-            (Status::Passing, "Docker 20.10.24 (API 1.41): 12 containers. 1 service published.".to_owned())
+            (Standing::Passing, "Docker 20.10.24 (API 1.41): 12 containers. 1 service published.".to_owned())
         );
     }
 
@@ -321,7 +341,7 @@ mod tests {
         consul.failing = (0..20).map(failing).collect();
         consul.failing_count = 60;
         let (status, output) = summary(&docker(), &consul);
-        assert_eq!(status, Status::Warning);
+        assert_eq!(status, Standing::Warning);
         assert!(output.contains("60 services refused by Consul:\nn:web-00:80: no right\n"), "{output}");
         assert!(output.ends_with("\nand 55 more"), "{output}");
     }
@@ -332,7 +352,7 @@ mod tests {
         assert_eq!(
             summary(&docker, &consul()),
             (
-                Status::Critical,
+                Standing::Critical,
                 "Docker is not connected: connection refused. 1 service published, as they were last seen.".to_owned()
             )
         );
@@ -341,7 +361,7 @@ mod tests {
     #[test]
     fn before_the_first_synchronisation_it_is_not_passing() {
         let consul = ConsulView { synced: false, ..consul() };
-        assert_eq!(summary(&docker(), &consul).0, Status::Warning);
+        assert_eq!(summary(&docker(), &consul).0, Standing::Warning);
     }
 
     #[test]

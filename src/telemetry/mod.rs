@@ -1,6 +1,5 @@
-//! What the agent tells about itself: metrics, logs, and the small HTTP server that shows them. May know values only
-//! (settings of the log, error and status values), never how another room works: the loops report to here, nothing here
-//! asks them.
+//! What the agent tells about itself: metrics, logs, and the small HTTP server that shows them. May know the settings
+//! of the log, and no other room: the loops report to here, nothing here asks them.
 //!
 //! * [`metrics`]: every series, behind typed methods. [`labels`]: the closed sets of label values.
 //! * [`logs`]: set-up of logging. Every line has a stable field `event=`, so that machines need not read the message:
@@ -16,7 +15,7 @@ pub mod labels;
 pub mod logs;
 pub mod metrics;
 
-pub use face::{ConsulView, DockerView, Face, Failing, summary};
+pub use face::{ConsulView, DockerView, Face, Failing, Standing, summary};
 pub use http::serve;
 pub use labels::{ConsulCall, DockerCall, Drift, EventAction, Outcome, ResyncOutcome, WriteOp};
 pub use logs::{Chain, LogError, clean, init};

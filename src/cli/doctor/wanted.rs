@@ -188,7 +188,7 @@ mod tests {
             }
         });
         let container = inspect::read(document.to_string().as_bytes(), &Lens::default()).unwrap();
-        let address = HostAddress { v4: Some([192, 0, 2, 1].into()), v6: None };
+        let address = HostAddress { v4: Some([192, 0, 2, 1].into()), v6: None, name: None };
         let settings = Settings {
             node: "n".to_owned(),
             engine: "E".to_owned(),
