@@ -16,7 +16,7 @@ use super::{
 /// A look at everything more often than this would be a look all the time.
 const RESYNC_LEAST: Duration = Duration::from_secs(1);
 /// What only the periodic look finds is not to stay wrong for longer than this. Also the longest TTL.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Three reports must fit into a TTL, each with time for one to be repeated.
 const HEALTH_TTL_LEAST: Duration = Duration::from_secs(10);
 

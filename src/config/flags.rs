@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::iter::Peekable;
 
 use super::Command;
+use super::build::DAY;
 use super::consul::{Registry, is_registry, registry};
 use super::errors::{ConfigError, Findings, shown_address};
 use super::nearest::nearest;
@@ -24,10 +25,9 @@ pub(super) struct Arguments {
     pub(super) overrides: BTreeMap<&'static str, Override>,
     /// Registrator's registry URI.
     pub(super) registry: Option<Registry>,
+    /// What of it sets something, as it was given: those flags with their values, and the registry URI.
+    pub(super) settings: Vec<String>,
 }
-
-/// A day, the bound of the variable. With registrator a longer time was a way to say "hardly ever", and no mistake.
-const MOST_SECONDS: i64 = 24 * 60 * 60;
 
 /// A flag in the place of a variable.
 pub(super) struct Override {
@@ -78,6 +78,7 @@ impl Reader<'_> {
             return;
         }
         let found = registry(&word);
+        self.arguments.settings.push(word);
         if self.arguments.registry.is_some() {
             self.findings.error("registry", "", "one registry URI, not several");
         } else {
@@ -97,11 +98,18 @@ impl Reader<'_> {
             }
             return self.unknown_flag(&spelled, name);
         };
+        let sets = matches!(flag.effect, Effect::Sets(_) | Effect::SetsSeconds(_));
+        if sets {
+            self.arguments.settings.push(argument.to_owned());
+        }
         let value = match (flag.takes, attached) {
             (_, Some(value)) => value.to_owned(),
             (Takes::Nothing, None) => "true".to_owned(),
             (Takes::Text | Takes::Number, None) => match rest.next() {
-                Some(Ok(value)) => value,
+                Some(Ok(value)) => {
+                    self.arguments.settings.extend(sets.then(|| value.clone()));
+                    value
+                }
                 Some(Err(bytes)) => return self.findings.error(&spelled, bytes, "text in UTF-8"),
                 None => return self.findings.error(&spelled, "", "a value behind it"),
             },
@@ -130,11 +138,13 @@ impl Reader<'_> {
                 let text = if flag.takes == Takes::Nothing { on.to_string() } else { value.to_owned() };
                 self.set(variable, spelled, text);
             }
-            Effect::SetsSeconds(variable) if number > MOST_SECONDS => {
+            // With registrator a longer time than the bound of the variable was a way to say "hardly ever", and no mistake.
+            Effect::SetsSeconds(variable) if u64::try_from(number).is_ok_and(|number| number > DAY.as_secs()) => {
+                let most = DAY.as_secs();
                 self.findings.warn(format!(
-                    "{spelled} {number} is read as {MOST_SECONDS}: Remora looks at everything at least once a day"
+                    "{spelled} {number} is read as {most}: Remora looks at everything at least once a day"
                 ));
-                self.set(variable, spelled, format!("{MOST_SECONDS}s"));
+                self.set(variable, spelled, format!("{most}s"));
             }
             Effect::SetsSeconds(variable) if number > 0 => {
                 self.set(variable, spelled, format!("{number}s"));

@@ -5,9 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
-use super::consul::is_registry;
 use super::errors::{Findings, shown_address};
-use super::table::{Effect, FLAGS, Takes};
 use super::{Command, flags};
 
 /// Names of the small process 1 of `docker run --init`, which keeps what it starts behind `--`.
@@ -19,17 +17,18 @@ const INITS: [&str; 2] = ["docker-init", "tini"];
 /// All or nothing: with one flag of its own, a command says itself how it wants things.
 #[must_use]
 pub fn inherited(own: &[OsString], cmdline: &[u8]) -> Vec<OsString> {
-    let command = flags::parse(own.iter().cloned(), &mut Findings::default()).command;
+    let own = flags::parse(own.iter().cloned(), &mut Findings::default());
     // The others either ask nothing of Docker and Consul, or are the agent themselves.
     let asks =
-        matches!(command, Command::CheckConfig | Command::Explain { .. } | Command::Sync { .. } | Command::Doctor);
-    if !asks || !settings(own).is_empty() {
+        matches!(own.command, Command::CheckConfig | Command::Explain { .. } | Command::Sync { .. } | Command::Doctor);
+    if !asks || !own.settings.is_empty() {
         return Vec::new();
     }
     let Some(agents) = arguments_of_agent(cmdline) else { return Vec::new() };
     let mut findings = Findings::default();
-    let runs = flags::parse(agents.iter().cloned(), &mut findings).command == Command::Run;
-    if runs && findings.finish().is_ok() { settings(&agents) } else { Vec::new() }
+    let agents = flags::parse(agents, &mut findings);
+    let runs = agents.command == Command::Run && findings.finish().is_ok();
+    if runs { agents.settings.into_iter().map(OsString::from).collect() } else { Vec::new() }
 }
 
 /// Arguments as a message may show them: no credentials, no control characters.
@@ -53,32 +52,6 @@ fn arguments_of_agent(cmdline: &[u8]) -> Option<Vec<OsString>> {
         program = words.next()?;
     }
     is(&program, &["remora"]).then(|| words.collect())
-}
-
-/// The flags that set something, each with its value, and the registry URI. Read as [`flags::parse`] reads them.
-fn settings(arguments: &[OsString]) -> Vec<OsString> {
-    let mut found = Vec::new();
-    let mut arguments = arguments.iter();
-    let mut only_words = false;
-    while let Some(argument) = arguments.next() {
-        let Some(text) = argument.to_str() else { continue };
-        if text == "--" && !only_words {
-            only_words = true;
-        } else if text.starts_with('-') && text != "-" && !only_words {
-            let body = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).unwrap_or(text);
-            let name = body.split_once('=').map_or(body, |(name, _)| name);
-            let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else { continue };
-            let attached = body.contains('=') || flag.takes == Takes::Nothing;
-            let value = if attached { None } else { arguments.next() };
-            if matches!(flag.effect, Effect::Sets(_) | Effect::SetsSeconds(_)) {
-                found.push(argument.clone());
-                found.extend(value.cloned());
-            }
-        } else if is_registry(text) {
-            found.push(argument.clone());
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -181,8 +181,8 @@ impl Book {
         if let Op::Deregister(id) = op
             && self.doubles.get(at).is_some_and(|double| double.id == *id)
         {
-            if let Some(double) = self.doubles.remove(at) {
-                self.forget_gone(&double);
+            if let Some(container) = self.doubles.remove(at).and_then(|double| own::container(&double)) {
+                self.forget_gone(&container);
             }
             // The catalog has one row for the two, and it went with the double.
             if self.wanted.contains_key(at) && self.actual.contains_key(at) {
@@ -222,9 +222,7 @@ impl Book {
         self.refused.entry(at.to_owned()).or_default().insert(service.definition_hash());
         self.written.insert(at.to_owned());
         self.items.interrupted(at);
-        for claimed in self.claimed_by(&container, at) {
-            self.settle(&claimed, None);
-        }
+        self.settle_claims(&container, at);
         let left_out = |check: &&Check| !fewer.checks.iter().any(|kept| kept.id == check.id);
         Some(service.checks.iter().filter(left_out).map(|check| check.id.clone()).collect())
     }
@@ -232,17 +230,19 @@ impl Book {
     /// Consul was away: it may be another one, or set up otherwise. What it refused is tried again.
     pub fn reconnected(&mut self) {
         for at in std::mem::take(&mut self.refused).into_keys() {
-            let Some(container) = self.wanted.get(&at).and_then(|service| container_of(service)) else { continue };
-            for claimed in self.claimed_by(&container, &at) {
-                self.settle(&claimed, None);
+            if let Some(container) = self.wanted.get(&at).and_then(|service| container_of(service)) {
+                self.settle_claims(&container, &at);
             }
         }
     }
 
-    /// The ids that this container claimed and for which it got `at`.
-    fn claimed_by(&self, container: &ContainerId, at: &str) -> Vec<String> {
+    /// Decides anew who gets the ids that this container claimed and for which it got `at`.
+    fn settle_claims(&mut self, container: &ContainerId, at: &str) {
         let keys = self.containers.held.get(container).into_iter().flat_map(|held| &held.keys);
-        keys.filter(|(_, got)| *got == at).map(|(claimed, _)| claimed.clone()).collect()
+        let claimed: Vec<String> = keys.filter(|(_, got)| *got == at).map(|(claimed, _)| claimed.clone()).collect();
+        for claimed in claimed {
+            self.settle(&claimed, None);
+        }
     }
 
     /// Whether something is registered under this key, as far as is known.
@@ -402,13 +402,17 @@ impl Book {
         self.retire(self.wanted.get(at).cloned().as_ref());
     }
 
-    /// A double is not there any more: that its container is gone is remembered only as long as something is registered.
-    fn forget_gone(&mut self, double: &ActualService) {
-        let Some(container) = own::container(double) else { return };
-        let others = |other: &ActualService| own::container(other).as_ref() == Some(&container);
-        if !self.registered.contains_key(&container) && !self.doubles.values().any(others) {
-            self.gone.remove(&container);
+    /// That a container is gone is remembered only as long as something is registered for it.
+    fn forget_gone(&mut self, container: &ContainerId) {
+        if !self.registered.contains_key(container) && self.doubles_of(container).next().is_none() {
+            self.gone.remove(container);
         }
+    }
+
+    /// The keys under which a double is registered for this container.
+    fn doubles_of(&self, container: &ContainerId) -> impl Iterator<Item = &String> {
+        let doubled = move |double: &ActualService| own::container(double).as_ref() == Some(container);
+        self.doubles.iter().filter(move |(_, double)| doubled(double)).map(|(at, _)| at)
     }
 
     fn unindex(&mut self, container: &ContainerId, at: &str) {
@@ -416,10 +420,7 @@ impl Book {
             keys.remove(at);
             if keys.is_empty() {
                 self.registered.remove(container);
-                let doubled = |double: &ActualService| own::container(double).as_ref() == Some(container);
-                if !self.doubles.values().any(doubled) {
-                    self.gone.remove(container);
-                }
+                self.forget_gone(container);
             }
         }
     }

@@ -184,9 +184,10 @@ impl Registry for FakeConsul {
     async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {
         self.begin(FakeCall::Read).await?;
         let snapshot = self.snapshot();
-        let in_any_case = || snapshot.services.values().find(|it| it.id.to_lowercase() == service_id.to_lowercase());
-        let found = snapshot.services.get(service_id).or_else(in_any_case);
-        Ok(found.map(|it| ActualService { checks: BTreeMap::new(), ..ActualService::clone(it) }))
+        let in_any_case = || snapshot.services.keys().find(|id| id.to_lowercase() == service_id.to_lowercase());
+        let exact = snapshot.services.contains_key(service_id);
+        let id = if exact { service_id } else { in_any_case().map_or(service_id, String::as_str) };
+        self.registration(id)
     }
 
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {

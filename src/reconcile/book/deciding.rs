@@ -183,8 +183,7 @@ impl Book {
         let wants =
             |at: &String| self.wanted.get(at).and_then(|service| container_of(service)).as_ref() == Some(container);
         let keys = self.registered.get(container).into_iter().flatten().filter(|at| !wants(at));
-        let doubles = self.doubles.iter().filter(|(_, double)| own::container(double).as_ref() == Some(container));
-        keys.chain(doubles.map(|(at, _)| at)).cloned().collect()
+        keys.chain(self.doubles_of(container)).cloned().collect()
     }
 
     /// The container that has what `wanted` is to overwrite, if nobody has told yet what became of it: after a start

@@ -113,7 +113,9 @@ impl Book {
         changed.extend(doubles.keys().filter(|at| !self.doubles.contains_key(*at)).cloned());
         self.contested = contested;
         for double in std::mem::replace(&mut self.doubles, doubles).into_values() {
-            self.forget_gone(&double);
+            if let Some(container) = own::container(&double) {
+                self.forget_gone(&container);
+            }
         }
         changed
     }

@@ -9,7 +9,6 @@ use super::{Book, Told, container_of};
 use crate::consul::Service;
 use crate::docker::{ContainerId, Sight};
 use crate::reconcile::claims::Claim;
-use crate::reconcile::own;
 use crate::reconcile::shown::key;
 use crate::registration::{self, Registration, Verdict};
 
@@ -26,10 +25,8 @@ impl Book {
             }
             _ => Vec::new(),
         };
-        let restarted = self.containers.held.get(id).is_some_and(|held| {
-            let (before, now) = (&held.sight.container, &sight.container);
-            before.started_at != now.started_at
-        });
+        let before = self.containers.held.get(id).map(|held| &held.sight.container.started_at);
+        let restarted = before.is_some_and(|before| *before != sight.container.started_at);
         self.containers.remember(id, Arc::clone(sight));
         if restarted {
             // Whatever kept its registrations from being tried again was about its life before.
@@ -118,19 +115,10 @@ impl Book {
 
     pub(super) fn vanish(&mut self, id: &ContainerId, heard: Option<Instant>) -> Vec<Told> {
         let (held, dependents) = self.containers.forget(id);
-        if let Some(keys) = self.registered.get(id)
-            && !keys.is_empty()
-        {
+        let keys = self.registered.get(id).into_iter().flatten().chain(self.doubles_of(id));
+        for at in keys.cloned().collect::<Vec<_>>() {
             self.gone.insert(id.clone());
-            for at in keys {
-                self.items.renew(at, heard);
-            }
-        }
-        for (at, double) in &self.doubles {
-            if own::container(double).as_ref() == Some(id) {
-                self.gone.insert(id.clone());
-                self.items.renew(at, heard);
-            }
+            self.items.renew(&at, heard);
         }
         self.notes -= held.as_ref().map_or(0, |held| held.notes.len());
         for (at, wanted) in held.map(|held| held.keys).unwrap_or_default() {
