@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails loudly")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+#[path = "support/ports.rs"]
+mod ports;
 
 /// The program in an environment of its own.
 fn remora(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
@@ -115,7 +118,7 @@ fn a_consul_that_is_away_at_the_start_is_told_as_that_and_not_as_docker() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("docker.sock");
     engine(&socket);
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = ports::free_port();
     let (docker, http) = (format!("unix://{}", socket.display()), format!("127.0.0.1:{port}"));
     let log = folder.path().join("log");
     let mut agent =

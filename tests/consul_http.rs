@@ -10,6 +10,8 @@
 
 #[path = "support/consul_wire.rs"]
 mod consul_wire;
+#[path = "support/ports.rs"]
+mod ports;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -124,7 +126,7 @@ async fn a_broken_connection_is_unreachable() {
 
 #[tokio::test]
 async fn nobody_there_is_unreachable_with_the_reason() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let free = ports::free_port();
     let registry = AgentRegistry::new(Client::new(&config(at(free))).unwrap());
     let told = registry.read().await.unwrap_err().to_string();
     assert!(told.contains("Connection refused") && !told.contains("/v1/"), "{told}");
@@ -369,7 +371,7 @@ impl TlsServer {
             );
         }
         openssl(at, &format!("req -x509 {key} -keyout other.key -out other.pem -subj /CN=other"));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free_port();
         let child = Command::new("openssl")
             .args(["s_server", "-quiet", "-www", "-cert", "server.pem", "-key", "server.key", "-CAfile", "ca.pem"])
             .args(["-Verify", "1", "-verify_return_error", "-accept", &format!("127.0.0.1:{port}")])

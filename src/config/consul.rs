@@ -304,6 +304,7 @@ mod tests {
     fn addresses_mean_what_they_mean_to_consuls_own_client() {
         for (text, expected) in [
             ("consul:8500", "http://consul:8500"),
+            (":8500", "http://127.0.0.1:8500"),
             ("http://consul:8500/", "http://consul:8500"),
             ("http://consul:8500/a/b//", "http://consul:8500/a/b"),
             ("https://consul.example.com", "https://consul.example.com:443"),
@@ -351,6 +352,7 @@ mod tests {
         for (uri, expected) in [
             ("consul://c:8500", "http://c:8500"),
             ("CONSUL://c:8500/", "http://c:8500"),
+            ("consul://:8500", "http://127.0.0.1:8500"),
             ("consul-tls://c:8501", "https://c:8501"),
             ("consul-unix:///run/c.sock", "unix:///run/c.sock"),
             ("consul://", "http://other:8500"),

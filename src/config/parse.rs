@@ -277,6 +277,8 @@ pub(super) fn endpoint(text: &str) -> Option<Endpoint> {
     } else {
         let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        // As Go dials it, which Consul's and Docker's own clients are written in: no host before a port is this one.
+        let host = if host.is_empty() && port.is_some() { "127.0.0.1" } else { host };
         if host.is_empty() || host.len() > 253 || !host.bytes().all(allowed) {
             return None;
         }
@@ -425,8 +427,9 @@ mod tests {
         assert_eq!(endpoint("consul_1.local:8500"), ok("consul_1.local", Some(8500)));
         assert_eq!(endpoint("[::1]:8500"), ok("[::1]", Some(8500)));
         assert_eq!(endpoint("[::1]"), ok("[::1]", None));
+        assert_eq!(endpoint(":8500"), ok("127.0.0.1", Some(8500)));
         for text in
-            ["", ":8500", "a:", "a:b", "a:0", "a:+1", "a:65536", "::1", "[::1", "[x]", "[::1]8500", "a@b", "a b"]
+            ["", ":", "a:", "a:b", "a:0", "a:+1", "a:65536", "::1", "[::1", "[x]", "[::1]8500", "a@b", "a b"]
         {
             assert_eq!(endpoint(text), None, "{text}");
         }

@@ -12,7 +12,6 @@
 )]
 #![allow(dead_code, reason = "each test binary uses its own part of this harness")]
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +19,9 @@ use std::time::{Duration, Instant};
 use remora::config::{self, ConsulAddress, ConsulTls, Secret, Token};
 use remora::consul::{Client, tls};
 use serde_json::Value;
+
+#[path = "ports.rs"]
+pub mod ports;
 
 /// The token that may do everything on an agent with [`Options::acl`].
 pub const MANAGEMENT_TOKEN: &str = "11111111-2222-3333-4444-555555555555";
@@ -233,22 +235,8 @@ impl Drop for Consul {
 
 impl Ports {
     fn free() -> Self {
-        // All are held at the same time, so that they differ.
-        let held: Vec<(u16, TcpListener, UdpSocket)> = (0..3).map(|_| held_port()).collect();
-        Self { http: held[0].0, serf: held[1].0, server: held[2].0 }
+        Self { http: ports::free_port(), serf: ports::free_port(), server: ports::free_port() }
     }
-}
-
-/// A port that is free for TCP and for UDP: gossip needs both.
-fn held_port() -> (u16, TcpListener, UdpSocket) {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = tcp.local_addr().expect("its address").port();
-        if let Ok(udp) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
-            return (port, tcp, udp);
-        }
-    }
-    panic!("no port of the loopback is free for both TCP and UDP");
 }
 
 /// Where the Consul binary is.

@@ -165,7 +165,17 @@ impl Engine {
 
     /// `docker start`.
     pub async fn start(&self, container: &Container) {
-        self.call("POST", &format!("/containers/{}/start", container.id), None).await;
+        let path = format!("/containers/{}/start", container.id);
+        // A random port comes from the range of the ports of outgoing connections, and any of these may just have it: that
+        // start fails, and the next one gets another port.
+        for _ in 0..10 {
+            match self.try_call("POST", &path, None).await {
+                Ok(_) => return,
+                Err(error) if error.contains("address already in use") => {}
+                Err(error) => panic!("Docker: {error}"),
+            }
+        }
+        self.call("POST", &path, None).await;
     }
 
     /// `docker restart -t 0`.

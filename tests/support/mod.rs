@@ -1,5 +1,6 @@
 //! What the tests against a real Docker Engine and a real Consul are built from.
 //!
+//! * `ports`: ports that nothing else takes.
 //! * `consul`: a Consul agent of one's own, that can be stopped, restarted without its data, and frozen.
 //! * `docker`: the engine's API, the test image, containers that are gone when the test is.
 //! * `dockerd`: a second engine, for the tests that restart one (nobody restarts the machine's own).
@@ -11,7 +12,6 @@
 //! What judges (`docker`, `catalog`) uses no type of the `remora` crate, nor the Docker client that it is built on: the judge
 //! must not share an error with the judged. Every test has its own Consul and its own label, so tests run side by side on one engine.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -24,15 +24,12 @@ pub mod proxy;
 pub mod remora;
 pub mod scene;
 
+pub use consul::ports::free_port;
+
 /// A name that no other test, and no other run of this test, has: `<test>-<process id>-<number>`.
 pub fn run_id(test: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{test}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// A TCP port of the loopback interface that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// An HTTP client; over this unix socket if one is given.

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Measures Remora against the floor on this machine's Docker Engine and a real Consul, and prints the table of
+# docs/performance.md:
+#
+#   docker/bench.sh [--quick] [--minutes N]
+#
+# What is measured is the static release binary, as it is in the image: a dynamic one counts the C library's pages as its own.
+# Needs cargo and a Docker Engine; the rest comes as it does for docker/test.sh.
+set -euo pipefail
+# shellcheck source=docker/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+have cargo || die 'cargo is missing: install Rust (https://rustup.rs).'
+need_engine
+CONSUL_BIN=$("$root/docker/consul.sh")
+REMORA_TEST_IMAGE=${REMORA_TEST_IMAGE:-$("$root/docker/images.sh" sample)}
+cd "$root"
+if [[ -z ${REMORA_BIN:-} ]]; then
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    # The same flags as in the Dockerfile.
+    RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target "$host"
+    REMORA_BIN=$target/$host/release/remora
+fi
+export CONSUL_BIN REMORA_TEST_IMAGE REMORA_BIN
+exec cargo bench --locked --bench publish -- "$@"
