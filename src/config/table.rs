@@ -21,6 +21,8 @@ pub struct Setting {
 pub enum Group {
     /// Which containers are published, and how.
     Publish,
+    /// How failed containers are healed.
+    Heal,
     /// The agent itself.
     Agent,
     /// Consul's standard variables.
@@ -31,13 +33,14 @@ pub enum Group {
 
 impl Group {
     /// In the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Publish, Self::Agent, Self::Consul, Self::Docker];
+    pub const ALL: [Self; 5] = [Self::Publish, Self::Heal, Self::Agent, Self::Consul, Self::Docker];
 
     /// Its headline.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
             Self::Publish => "What is published",
+            Self::Heal => "Healing",
             Self::Agent => "The agent itself",
             Self::Consul => "Consul",
             Self::Docker => "Docker",
@@ -168,6 +171,86 @@ pub const SETTINGS: &[Setting] = &[
         "always, on-success",
         "Whether a container that failed is deregistered like any other that ended, or stays in Consul as critical until it \
          is removed or runs again.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL",
+        "on",
+        "on, observe, off",
+        "Whether containers that failed are healed. `observe`: what would be done is told, and not done.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_DEFAULT",
+        "published",
+        "published, opt-in, all",
+        "Which containers are healed when their label `remora.heal` does not say: those that are published in Consul, none, \
+         or all.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_HOLDOFF",
+        "60s",
+        "0 to 1day",
+        "After its own start, and after Docker or Consul came back, Remora only looks for so long.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_SETTLE",
+        "5s",
+        "1s to 10m",
+        "A container that ended has to stay down for so long before anything is done.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_ON_KILL",
+        "heal",
+        "heal, respect",
+        "Whether a container that ended by `docker kill` has failed, or was meant to end. `docker stop` always is meant. A \
+         label `remora.heal.on-kill` wins.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_BUDGET",
+        "6/10m",
+        "number/duration",
+        "At most so many operations on this node within so long.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_CORRELATION",
+        "50%/60s/3",
+        "share/duration/number",
+        "When this share of the containers, and at least so many, fail within so long, it is the node or something that all \
+         of them need: nothing is done.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_CLUSTER_MAX",
+        "10%",
+        "share or number",
+        "On so many of the cluster's nodes healing may be under way at once; on one at least.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_WITHOUT_CONSUL",
+        "local",
+        "local, none",
+        "While Consul is away, heal with a third of the budget, or not at all.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_WEBHOOK",
+        "",
+        "URL, secret",
+        "Told of everything that healing does or refuses to do: a POST with JSON.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_KV_PREFIX",
+        "remora",
+        "path",
+        "Where Remora's keys are in Consul's KV: pauses, requests, the cluster's semaphore, events. The same on all nodes.",
     ),
     setting(
         Group::Agent,

@@ -57,8 +57,17 @@ pub struct Lens {
 }
 
 impl Lens {
-    /// Labels that Remora itself reads.
-    pub const LABEL_PREFIXES: [&'static str; 4] = ["SERVICE_", "remora.", "com.docker.", "autoheal"];
+    /// Labels that Remora itself reads. The last three tell who else looks after a container; of those of Kubernetes only the
+    /// pod's own, because others hold whole commands.
+    pub const LABEL_PREFIXES: [&'static str; 7] = [
+        "SERVICE_",
+        "remora.",
+        "com.docker.",
+        "autoheal",
+        "io.kubernetes.pod.",
+        "com.hashicorp.nomad.",
+        "org.testcontainers",
+    ];
 
     /// Whether a label is kept.
     #[must_use]
