@@ -44,12 +44,7 @@ impl KvStore {
             return Ok((headers, entries));
         }
         // A proxy, or another program at this address, says 404 too.
-        if headers.contains_key(INDEX) {
-            Ok((headers, Vec::new()))
-        } else {
-            let reason = "404: there is no Consul at this address, or its path is another one".to_owned();
-            Err(ConsulError::Unreadable { call: name, reason })
-        }
+        if headers.contains_key(INDEX) { Ok((headers, Vec::new())) } else { Err(no_consul(name)) }
     }
 
     /// Changes a key; Consul answers `true` or `false`.
@@ -68,14 +63,15 @@ impl KvStore {
         }
         let path = path_of(key);
         let call = Call { method, query, ..Call::put(name, &path, value.map(<[u8]>::to_vec)) };
-        decode(name, &self.client.call(call).await?.body)
+        decode(name, &self.client.call(call).await.map_err(about_a_session)?.body)
     }
 
     async fn session(&self, name: &'static str, verb: &str, id: &str) -> Result<(), ConsulError> {
         if !is_addressable(id) || id.contains('/') {
             return Err(ConsulError::Invalid { call: name, message: format!("{id:?} is no id of a session") });
         }
-        self.client.call(Call::put(name, &["v1", "session", verb, id], None)).await.map(drop)
+        let answer = self.client.call(Call::put(name, &["v1", "session", verb, id], None)).await;
+        answer.map(drop).map_err(about_a_session)
     }
 
     /// A list of the catalog, unless Consul says that it left something out of it.
@@ -83,8 +79,7 @@ impl KvStore {
         let Answer { headers, body, missing } =
             self.client.call(Call { may_be_missing: true, ..Call::get(name, path) }).await?;
         if missing {
-            let reason = "404: there is no Consul at this address, or its path is another one".to_owned();
-            return Err(ConsulError::Unreadable { call: name, reason });
+            return Err(no_consul(name));
         }
         complete(name, &headers)?;
         Ok(body)
@@ -165,7 +160,8 @@ impl Store for KvStore {
             behavior: "release",
         };
         let body = encode(call, &body)?;
-        let answer = self.client.call(Call::put(call, &["v1", "session", "create"], Some(body))).await?;
+        let answer = self.client.call(Call::put(call, &["v1", "session", "create"], Some(body))).await;
+        let answer = answer.map_err(about_a_session)?;
         let SessionAnswer { id } = decode(call, &answer.body)?;
         if id.is_empty() {
             return Err(ConsulError::Unreadable { call, reason: "it has no id".to_owned() });
@@ -174,13 +170,9 @@ impl Store for KvStore {
     }
 
     async fn session_renew(&self, id: &str) -> Result<bool, ConsulError> {
-        let name = "PUT /v1/session/renew/:id";
-        match self.session(name, "renew", id).await {
+        match self.session("PUT /v1/session/renew/:id", "renew", id).await {
             Ok(()) => Ok(true),
-            Err(ConsulError::NotFound { message, .. }) if message.to_lowercase().contains("session") => Ok(false),
-            Err(ConsulError::NotFound { message, .. }) => {
-                Err(ConsulError::Unreadable { call: name, reason: format!("404, but not Consul's: {message}") })
-            }
+            Err(ConsulError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -216,6 +208,19 @@ impl Store for KvStore {
             nodes => Ok(nodes),
         }
     }
+}
+
+/// Only a session can be something that Consul does not know here; any other 404 is none of Consul's.
+fn about_a_session(error: ConsulError) -> ConsulError {
+    match error {
+        ConsulError::NotFound { call, message } if !message.to_lowercase().contains("session") => no_consul(call),
+        other => other,
+    }
+}
+
+fn no_consul(call: &'static str) -> ConsulError {
+    let reason = "404: there is no Consul at this address, or its path is another one".to_owned();
+    ConsulError::Unreadable { call, reason }
 }
 
 /// Consul 1.11 and newer say when they left something out of a list.

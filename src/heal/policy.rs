@@ -464,8 +464,15 @@ impl Reader<'_> {
         let ours = labels.keys().filter(|key| key.starts_with(PREFIX));
         let unknown = ours.filter(|key| labels::find(key).is_none() && !OPERATION_LABELS.contains(&key.as_str()));
         for key in unknown.take(UNKNOWN_LIMIT) {
-            let hint = nearest(key, LABELS.iter().map(|label| label.name))
-                .map_or(String::new(), |known| format!("; did you mean {known}?"));
+            let word = key.strip_prefix(PREFIX).unwrap_or(key);
+            let known = match word {
+                // As half of all such labels in the world are called.
+                "enable" | "enabled" => Some(labels::HEAL.to_owned()),
+                // Without what all of them have in common, which would make them all alike.
+                _ => nearest(word, LABELS.iter().filter_map(|label| label.name.strip_prefix(PREFIX)))
+                    .map(|known| format!("{PREFIX}{known}")),
+            };
+            let hint = known.map_or(String::new(), |known| format!("; did you mean {known}?"));
             self.notes.push(Note {
                 about: head(&one_line(key), 200).to_owned(),
                 text: format!("Remora knows no such label{hint}"),
@@ -679,14 +686,20 @@ mod tests {
 
     #[test]
     fn unknown_labels_are_told_with_the_nearest_name_and_change_nothing() {
-        let (policy, notes) = read(&[("remora.heal.stratgy", "stop"), ("remora.heal.x", "1"), ("remora.enable", "1")]);
+        let (policy, notes) = read(&[
+            ("remora.heal.stratgy", "stop"),
+            ("remora.heal.xyz", "1"),
+            ("remora.enable", "1"),
+            ("remora.heal.enabled", "0"),
+        ]);
         assert_eq!(policy, good(&[]));
         let told: Vec<_> = notes.iter().map(|note| (note.about.as_str(), note.text.as_str())).collect();
         assert_eq!(
             told,
             [
+                ("remora.heal.enabled", "Remora knows no such label; did you mean remora.heal?"),
                 ("remora.heal.stratgy", "Remora knows no such label; did you mean remora.heal.strategy?"),
-                ("remora.heal.x", "Remora knows no such label"),
+                ("remora.heal.xyz", "Remora knows no such label"),
             ]
         );
         for name in OPERATION_LABELS {

@@ -136,7 +136,7 @@ impl FakeStore {
 
     /// Ends a session, as Consul does when its node is found dead.
     pub fn kill_session(&self, id: &str) {
-        self.state().end(id);
+        self.state().end(id, Instant::now());
         self.moved();
     }
 
@@ -222,14 +222,13 @@ impl State {
     /// Ends what has not been renewed for twice its time to live.
     fn expire(&mut self) {
         let now = Instant::now();
-        let ended: Vec<String> =
-            self.sessions.iter().filter(|(_, session)| session.ends <= now).map(|(id, _)| id.clone()).collect();
-        for id in ended {
-            self.end(&id);
+        let ended = self.sessions.iter().filter(|(_, session)| session.ends <= now);
+        for (id, at) in ended.map(|(id, session)| (id.clone(), session.ends)).collect::<Vec<_>>() {
+            self.end(&id, at);
         }
     }
 
-    fn end(&mut self, id: &str) {
+    fn end(&mut self, id: &str, at: Instant) {
         let Some(session) = self.sessions.remove(id) else { return };
         let held: Vec<String> = self
             .entries
@@ -240,7 +239,7 @@ impl State {
         for key in held {
             let value = self.entries[&key].value.clone();
             self.set(&key, value, |entry| entry.session = None);
-            self.delayed.insert(key, Instant::now() + session.lock_delay);
+            self.delayed.insert(key, at + session.lock_delay);
         }
     }
 
@@ -359,7 +358,7 @@ impl Store for FakeStore {
 
     async fn session_destroy(&self, id: &str) -> Result<(), ConsulError> {
         self.begin(format!("session_destroy {id}")).await?;
-        self.state().end(id);
+        self.state().end(id, Instant::now());
         self.moved();
         Ok(())
     }

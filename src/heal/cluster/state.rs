@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::{stamp, text_of};
 
@@ -80,8 +81,13 @@ impl State {
     /// # Errors
     /// What is wrong with it: to be told, and the state is as if there were none.
     pub fn decode(value: &[u8]) -> Result<Self, String> {
-        let mut state: Self = serde_json::from_slice(value)
-            .map_err(|error| format!("is none of Remora's (line {}, column {})", error.line(), error.column()))?;
+        let wrong = |error: &serde_json::Error| {
+            format!("is none of Remora's (line {}, column {})", error.line(), error.column())
+        };
+        // An object first: a list would be read field by field.
+        let object: Map<String, Value> = serde_json::from_slice(value).map_err(|error| wrong(&error))?;
+        let mut state = Self::deserialize(Value::Object(object))
+            .map_err(|error| format!("is none of Remora's ({})", text_of(error.to_string().as_bytes())))?;
         state.attempts.sort_unstable();
         state.attempts.drain(..state.attempts.len().saturating_sub(ATTEMPTS_LIMIT));
         state.cause = text_of(state.cause.as_bytes());
@@ -124,7 +130,7 @@ fn read_all<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SystemTime
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
