@@ -169,6 +169,8 @@ async fn a_release_that_did_not_arrive_leaves_the_slot_to_the_one_who_had_it() {
     store.fail_next(1, &outage());
     n1.release(&store).await.unwrap_err();
     assert_eq!(n1.held(Instant::now()), None);
+    store.forget_calls();
+    assert!(!n1.renew(&store).await.unwrap() && store.calls().is_empty(), "what is not held is not renewed");
     assert_eq!(n2.take(&store).await.unwrap(), busy(&["n1"]));
     assert_eq!(n1.take(&store).await.unwrap(), Taken::Slot(0));
     n1.release(&store).await.unwrap();

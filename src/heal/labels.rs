@@ -69,6 +69,8 @@ pub const PIN_PORTS: &str = "remora.heal.pin-ports";
 pub const SHAREABLE: &str = "remora.heal.shareable";
 /// How many instances must stay.
 pub const MIN_AVAILABLE: &str = "remora.heal.min-available";
+/// The address of the hardware that was asked for.
+pub const MAC: &str = "remora.heal.mac";
 /// Run inside before the stop.
 pub const PRE_STOP: &str = "remora.heal.pre-stop";
 
@@ -214,6 +216,13 @@ pub const LABELS: &[Label] = &[
         "`true`: two of it may use the same volumes at the same time, so that the replacement may start first.",
     ),
     label(
+        MAC,
+        "",
+        "an address such as 02:42:ac:11:00:02",
+        "The hardware address (`--mac-address`) that the container was created with, if it was: engines from API 1.52 on do not \
+         tell it, so that a replacement would get another one.",
+    ),
+    label(
         MIN_AVAILABLE,
         "1",
         "a whole number from 0 to 1000",
@@ -222,8 +231,10 @@ pub const LABELS: &[Label] = &[
 ];
 
 /// Labels with which an operation marks what it made; they are none of the operator's.
-pub const OPERATION_LABELS: [&str; 10] = [
+pub const OPERATION_LABELS: [&str; 11] = [
     "remora.heal.op",
+    // Not `remora.heal.order`: that is the operator's wish, which has to outlive every generation.
+    "remora.heal.op-order",
     "remora.heal.replaces",
     "remora.heal.name",
     "remora.heal.generation",

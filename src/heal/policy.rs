@@ -223,6 +223,8 @@ pub struct Policy {
     pub pin_ports: bool,
     /// Two of it may use the same volumes.
     pub shareable: bool,
+    /// The hardware address that it was created with, in lower case, where its label says so.
+    pub mac: Option<String>,
     /// So many passing instances must be left before it is taken out while it serves.
     pub min_available: usize,
 }
@@ -300,6 +302,7 @@ pub fn policy(
             .unwrap_or(Volumes::Adopt),
         pin_ports: from.switch(labels::PIN_PORTS),
         shareable: from.switch(labels::SHAREABLE),
+        mac: from.read(labels::MAC, hardware_address),
         min_available: from.count(labels::MIN_AVAILABLE, 0, 1000).unwrap_or(1),
     };
     if from.bad {
@@ -354,6 +357,12 @@ fn triggers(text: &str) -> Option<BTreeSet<Trigger>> {
 fn command(text: &str) -> Option<Vec<String>> {
     let clean = text.len() <= COMMAND_LIMIT && !text.contains('\0');
     clean.then(|| text.split_whitespace().map(str::to_owned).collect())
+}
+
+fn hardware_address(text: &str) -> Option<String> {
+    let byte = |part: &str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let good = text.split(':').count() == 6 && text.split(':').all(byte);
+    good.then(|| text.to_ascii_lowercase())
 }
 
 fn backoff(text: &str) -> Option<(Duration, Duration)> {
@@ -546,7 +555,8 @@ mod tests {
     }
 
     /// A value for every label that is not its default.
-    const EXAMPLES: [(&str, &str); 25] = [
+    const EXAMPLES: [(&str, &str); 26] = [
+        (labels::MAC, "02:42:AC:11:00:02"),
         (labels::HEAL, "observe"),
         (labels::TRIGGERS, "died, Critical"),
         (labels::STRATEGY, "escalate"),
@@ -613,6 +623,8 @@ mod tests {
             (labels::BACKOFF, "5m..10s"),
             (labels::BACKOFF, "10s"),
             (labels::BACKOFF, "0s..5m"),
+            (labels::MAC, "02:42:ac:11:00"),
+            (labels::MAC, "02-42-ac-11-00-02"),
             (labels::TRIGGERS, ","),
             (labels::TRIGGERS, "died,destroyed"),
             (labels::STRATEGY, "replace,restart"),

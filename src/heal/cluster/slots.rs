@@ -30,7 +30,7 @@ pub enum Taken {
     Slot(usize),
     /// All are held.
     Busy {
-        /// By these nodes, as far as they say.
+        /// By these nodes, as far as they say; by none when the last owner died a moment ago.
         holders: Vec<String>,
     },
 }
@@ -103,15 +103,22 @@ impl Slots {
     /// # Errors
     /// [`ConsulError`]: that is no loss yet; [`Slots::held`] knows when it has to be taken for one.
     pub async fn renew(&mut self, store: &impl Store) -> Result<bool, ConsulError> {
+        // Without a slot the session must not live on: it may hold one whose release did not arrive.
+        if self.slot.is_none() { Ok(false) } else { self.keep(store).await }
+    }
+
+    /// Whether the session lives, and if so for another time to live.
+    async fn keep(&mut self, store: &impl Store) -> Result<bool, ConsulError> {
         let Some(session) = &mut self.session else { return Ok(false) };
         let asked = Instant::now();
-        if store.session_renew(&session.id).await? {
+        let lives = store.session_renew(&session.id).await?;
+        if lives {
             session.renewed = asked;
-            return Ok(self.slot.is_some());
+        } else {
+            self.session = None;
+            self.slot = None;
         }
-        self.session = None;
-        self.slot = None;
-        Ok(false)
+        Ok(lives)
     }
 
     /// Whether the slot is ours, right now and by Consul's own word: to be asked before each step that cannot be taken back.
@@ -153,9 +160,7 @@ impl Slots {
 
     /// The id of a session that lives.
     async fn session(&mut self, store: &impl Store) -> Result<String, ConsulError> {
-        if self.session.is_some() {
-            self.renew(store).await?;
-        }
+        self.keep(store).await?;
         if let Some(session) = &self.session {
             return Ok(session.id.clone());
         }
