@@ -410,9 +410,7 @@ impl<E: Engine> Observer<E> {
     }
 
     fn publish_count(&self) {
-        let containers = self.ledger.len();
-        self.metrics.containers(containers);
-        self.view.send_if_modified(|view| std::mem::replace(&mut view.containers, containers) != containers);
+        self.metrics.containers(self.ledger.len());
     }
 }
 
