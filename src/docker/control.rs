@@ -190,7 +190,12 @@ pub fn classify(error: &DockerError) -> Trouble {
         return Trouble::NameTaken(holder(message));
     }
     // The whole phrases of a mapped port first: `bind: address already in use` holds the words of a taken address.
-    if says(&["port is already allocated", "bind: address already in use", "failed to bind host port", "ports are not available"]) {
+    if says(&[
+        "port is already allocated",
+        "bind: address already in use",
+        "failed to bind host port",
+        "ports are not available",
+    ]) {
         return Trouble::PortTaken;
     }
     if says(&["address already in use"]) {

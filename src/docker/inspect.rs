@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::container::{
-    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, ProbeTimes, Protocol,
-    RestartName, RestartPolicy, Signal, State,
+    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, ProbeTimes,
+    Protocol, RestartName, RestartPolicy, Signal, State,
 };
 use super::list::place;
 use super::port::DockerError;
@@ -514,8 +514,7 @@ mod tests {
                 serde_json::json!({"Test": ["CMD", "x"], "Interval": 0, "StartPeriod": 1_500_000_000_u64});
             document["Config"]["AttachStdin"] = true.into();
             document["Config"]["StdinOnce"] = true.into();
-            document["HostConfig"]["RestartPolicy"] =
-                serde_json::json!({"Name": "on-failure", "MaximumRetryCount": 5});
+            document["HostConfig"]["RestartPolicy"] = serde_json::json!({"Name": "on-failure", "MaximumRetryCount": 5});
             document["HostConfig"]["AutoRemove"] = true.into();
             document["HostConfig"]["PidMode"] = "container:abc".into();
             document["HostConfig"]["IpcMode"] = "container:abc".into();

@@ -13,17 +13,17 @@ pub mod control;
 pub mod engine;
 mod hands;
 pub mod http;
-mod logs;
 pub mod inspect;
 pub mod ledger;
 pub mod list;
 mod listen;
+mod logs;
 pub mod observe;
 pub mod port;
 
 pub use container::{
-    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, ProbeTimes, Protocol,
-    RestartName, RestartPolicy, Sight, Signal, State,
+    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, ProbeTimes,
+    Protocol, RestartName, RestartPolicy, Sight, Signal, State,
 };
 pub use control::{Control, Document, Trouble, classify};
 pub use engine::DockerEngine;

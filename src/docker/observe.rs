@@ -387,9 +387,7 @@ impl<E: Engine> Observer<E> {
         self.replaying = self.listener.is_some() && resume.is_none();
         self.begun_at = self.begun_at.or(overlapped);
         match &self.listener {
-            Some(listener) if resume.is_none() => {
-                listener.resume().or(present.map(|present| present.before(HISTORY)))
-            }
+            Some(listener) if resume.is_none() => listener.resume().or(present.map(|present| present.before(HISTORY))),
             _ => resume.or(overlapped),
         }
     }
