@@ -63,6 +63,9 @@ impl From<SetupError> for ConfigError {
     }
 }
 
+/// Takes an answer piece by piece, until it says `false`.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> bool + Send + 'a;
+
 /// A client for plain requests to one engine.
 #[derive(Debug, Clone)]
 pub struct Door {
@@ -130,7 +133,7 @@ impl Door {
         call: &'static str,
         path: &str,
         within: Duration,
-        sink: &mut (dyn FnMut(&[u8]) -> bool + Send),
+        sink: &mut Sink<'_>,
     ) -> Result<(), DockerError> {
         self.ask(call, self.client.get(self.url(path)), within, Some(sink)).await.map(drop)
     }
@@ -169,7 +172,7 @@ impl Door {
         call: &'static str,
         request: reqwest::RequestBuilder,
         within: Duration,
-        mut sink: Option<&mut (dyn FnMut(&[u8]) -> bool + Send)>,
+        mut sink: Option<&mut Sink<'_>>,
     ) -> Result<Vec<u8>, DockerError> {
         let whole = async {
             let mut response = request.send().await?;

@@ -306,6 +306,7 @@ impl FakeDocker {
     }
 
     /// `docker create`. A name that is taken is a mistake of the test.
+    #[allow(clippy::needless_pass_by_value, reason = "a description has no other use")]
     pub fn create(&self, spec: Spec) -> ContainerId {
         self.lock().create(&spec.name, &spec.body()).expect("a container that can be made")
     }
