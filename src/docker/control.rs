@@ -48,7 +48,8 @@ pub trait Control: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ContainerId, DockerError>> + Send;
 
     /// Connects a container to one more network; the body is the engine's (`Container`, `EndpointConfig`).
-    /// `POST /networks/{network}/connect`.
+    /// `POST /networks/{network}/connect`. Of a container that does not run the engine believes every network, also one that
+    /// is not there: its start then says [`Trouble::NetworkMissing`].
     fn connect(&self, network: &str, body: &Value) -> impl Future<Output = Result<(), DockerError>> + Send;
 
     /// Starts it; done already is done. `POST /containers/{id}/start`. A start that fails leaves no `die` event, and its

@@ -35,6 +35,7 @@ async fn make(host: &impl Host, short: &str, body: &Value) -> ContainerId {
     host.engine().create(&host.name(short), body, None).await.unwrap()
 }
 
+#[track_caller]
 fn trouble<T: std::fmt::Debug>(result: Result<T, DockerError>) -> Trouble {
     classify(&result.unwrap_err())
 }
@@ -127,12 +128,22 @@ async fn what_is_not_there_is_told_apart(host: &impl Host) {
     body["HostConfig"]["NetworkMode"] = "remora-nonesuch".into();
     let id = engine.create(&name, &body, None).await.unwrap();
     assert_eq!(trouble(engine.start(id.as_str()).await), Trouble::NetworkMissing);
-    let connected = engine.connect("remora-nonesuch", &json!({"Container": id.as_str()})).await;
-    assert_eq!(trouble(connected), Trouble::NetworkMissing);
     let failed = inspect(host, &id).await;
     assert_eq!((failed.state, failed.exit_code), (State::Created, 128));
     assert_eq!(failed.life.error, "network remora-nonesuch not found");
     engine.remove(id.as_str(), false).await.unwrap();
+
+    let id = engine.create(&name, &host.body(Kind::Sleeper), None).await.unwrap();
+    let nowhere = json!({"Container": id.as_str()});
+    engine.connect("remora-nonesuch", &nowhere).await.expect("it is believed until the start");
+    assert_eq!(trouble(engine.start(id.as_str()).await), Trouble::NetworkMissing);
+    engine.remove(id.as_str(), false).await.unwrap();
+
+    let id = engine.create(&name, &host.body(Kind::Sleeper), None).await.unwrap();
+    engine.start(id.as_str()).await.unwrap();
+    let nowhere = json!({"Container": id.as_str()});
+    assert_eq!(trouble(engine.connect("remora-nonesuch", &nowhere).await), Trouble::NetworkMissing);
+    engine.remove(id.as_str(), true).await.unwrap();
 }
 
 async fn a_change_is_told_in_order_and_once(host: &impl Host) {

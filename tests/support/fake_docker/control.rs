@@ -326,10 +326,12 @@ impl Control for FakeDocker {
         let container = body["Container"].as_str().unwrap_or_default();
         let act = |shared: &mut Shared| {
             let id = shared.id(container)?;
-            if !shared.networks.contains_key(network) {
+            // What does not run is only told; the start will see.
+            let runs = super::has_process(&shared.facts(&id).state);
+            if runs && !shared.networks.contains_key(network) {
                 return refuse(call, 404, format!("network {network} not found"));
             }
-            if shared.containers[&id].endpoints.contains_key(network) {
+            if runs && shared.containers[&id].endpoints.contains_key(network) {
                 let name = shared.name(container);
                 return refuse(call, 403, format!("endpoint with name {name} already exists in network {network}"));
             }
