@@ -272,6 +272,67 @@ mod tests {
         }
     }
 
+    /// An engine that answers what a test wants.
+    fn engine(server: &wiremock::MockServer) -> DockerEngine {
+        let address = server.address().to_string();
+        DockerEngine::new(&crate::config::Docker::Tcp(address), super::super::container::Lens::default()).unwrap()
+    }
+
+    fn says(status: u16, message: &str) -> wiremock::ResponseTemplate {
+        wiremock::ResponseTemplate::new(status).set_body_json(json!({"message": message}))
+    }
+
+    #[tokio::test]
+    async fn only_the_engines_own_words_say_that_there_is_none() {
+        let server = wiremock::MockServer::start().await;
+        let engine = engine(&server);
+        let page = wiremock::ResponseTemplate::new(404).set_body_string("<h1>404</h1>");
+        wiremock::Mock::given(wiremock::matchers::any()).respond_with(page).mount(&server).await;
+        assert!(engine.image("x:1").await.is_err());
+        assert!(engine.network("x").await.is_err());
+        assert!(engine.volume_exists("x").await.is_err());
+        assert!(engine.remove("x", true).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_removal_under_way_is_waited_for() {
+        use wiremock::matchers::{method, path, query_param};
+        let server = wiremock::MockServer::start().await;
+        let engine = engine(&server);
+        let delete =
+            wiremock::Mock::given(method("DELETE")).and(path("/containers/x")).and(query_param("force", "true"));
+        delete.respond_with(says(409, "removal of container x is already in progress")).expect(1).mount(&server).await;
+        let still = wiremock::Mock::given(method("GET")).respond_with(says(500, "layer is busy")).up_to_n_times(2);
+        still.expect(2).mount(&server).await;
+        wiremock::Mock::given(method("GET")).respond_with(says(404, "No such container: x")).mount(&server).await;
+        assert_eq!(engine.remove("x", true).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_sent_as_the_engine_wants_it() {
+        use wiremock::matchers::{body_json, method, path, query_param, query_param_is_missing};
+        let server = wiremock::MockServer::start().await;
+        let engine = engine(&server);
+        let stop = wiremock::Mock::given(method("POST")).and(path("/containers/x/stop")).and(query_param("t", "11"));
+        stop.respond_with(wiremock::ResponseTemplate::new(304)).expect(1).mount(&server).await;
+        engine.stop("x", Duration::from_millis(10_001)).await.unwrap();
+
+        let body = json!({"Image": "app:1", "HostConfig": {"MaskedPaths": [], "Binds": null}});
+        let create = wiremock::Mock::given(method("POST"))
+            .and(path("/containers/create"))
+            .and(query_param("name", "web.new-0123abcd"))
+            .and(query_param("platform", "linux/arm64"))
+            .and(body_json(&body));
+        let made = wiremock::ResponseTemplate::new(201).set_body_json(json!({"Id": "ab", "Warnings": []}));
+        create.respond_with(made).expect(1).mount(&server).await;
+        let id = engine.create("web.new-0123abcd", &body, Some("linux/arm64")).await.unwrap();
+        assert_eq!(id.as_str(), "ab");
+
+        let remove = wiremock::Mock::given(method("DELETE")).and(query_param_is_missing("v"));
+        remove.respond_with(wiremock::ResponseTemplate::new(204)).expect(1).mount(&server).await;
+        engine.remove("x", false).await.unwrap();
+    }
+
     #[test]
     fn a_container_never_gets_less_time_than_it_was_promised() {
         assert_eq!(seconds(Duration::from_millis(1)), 1);

@@ -26,7 +26,8 @@ pub enum Heard {
     Lost,
     /// The stream of events is there (again); what the engine remembers of the time between follows.
     Connected,
-    /// Every container that ran when the observation began has been looked at (or could not be read). Told once.
+    /// Every container that was there when the observation began, running or not, has been looked at (or could not be
+    /// read). Told once.
     Complete,
     /// The queue was full: something before this was not told. Only looks make up for it.
     Missed,

@@ -4,9 +4,9 @@
 //! * [`port`]: the narrow trait that the rest uses ([`Engine`]), its errors and events.
 //! * [`engine`]: the real implementation: bollard for the event stream, a tolerant reader ([`http`], [`list`],
 //!   [`inspect`]) for everything else.
-//! * [`control`]: the second narrow trait, for what changes something ([`Control`]), its implementation in [`hands`].
+//! * [`control`]: the second narrow trait, for what changes something ([`Control`]), implemented in `hands`.
 //! * [`ledger`]: what the observation knows and what it has to look at next; pure.
-//! * [`observe`]: list and event stream as one state machine around the ledger.
+//! * [`observe`]: list and event stream as one state machine around the ledger; a second listener hears it raw ([`Heard`]).
 
 pub mod container;
 pub mod control;

@@ -156,9 +156,11 @@ impl<E: Engine> Observer<E> {
         }
     }
 
-    /// Tells this queue as well, everything that is heard and seen. The observer never waits for it.
+    /// Tells this queue as well, everything that is heard and seen; containers that do not run are looked at for it too. The
+    /// observer never waits for it.
     #[must_use]
     pub fn with_listener(mut self, queue: mpsc::Sender<Heard>) -> Self {
+        self.ledger.be_curious();
         self.listener = Some(Listener::new(queue));
         self
     }

@@ -15,7 +15,7 @@ use crate::fake_docker::{Behaviour, FakeDocker, Mood, Whom, bare};
 struct Ears {
     heard: mpsc::Receiver<Heard>,
     observed: mpsc::Receiver<Observed>,
-    _asks: mpsc::Sender<ContainerId>,
+    asks: mpsc::Sender<ContainerId>,
     _view: watch::Receiver<DockerView>,
     _stops: tokio_util::sync::DropGuard,
 }
@@ -28,10 +28,10 @@ fn listen(docker: &FakeDocker, size: usize) -> Ears {
     let (told, heard) = mpsc::channel(size);
     let (engine, resync) = (Arc::new(docker.clone()), Duration::from_secs(30));
     let metrics = Arc::new(Metrics::new());
-    let observer = Observer::new(engine, "ENGINE000001".to_owned(), resync, tell, asked, view, metrics);
+    let follower = Observer::new(engine, "ENGINE000001".to_owned(), resync, tell, asked, view, metrics);
     let shutdown = CancellationToken::new();
-    tokio::spawn(observer.with_listener(told).run(shutdown.clone()));
-    Ears { heard, observed, _asks: asks, _view: seen, _stops: shutdown.drop_guard() }
+    tokio::spawn(follower.with_listener(told).run(shutdown.clone()));
+    Ears { heard, observed, asks, _view: seen, _stops: shutdown.drop_guard() }
 }
 
 impl Ears {
@@ -98,6 +98,32 @@ async fn history_reaches_the_listener_and_nobody_else() {
             break;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_run_is_seen_too_and_concerns_nobody_else() {
+    let docker = FakeDocker::default();
+    let dead = docker.run(bare("dead"));
+    docker.exit(&dead, 3);
+    sleep(Duration::from_secs(60)).await;
+    let mut ears = listen(&docker, 64);
+    let heard = ears.until(|heard| *heard == Heard::Complete).await;
+    assert!(heard.iter().any(|heard| matches!(heard, Heard::Seen(container) if container.exit_code == 3)));
+    assert_eq!(ears.observed.recv().await, Some(Observed::Complete));
+    // No event tells that one is made.
+    let made = docker.create(bare("made"));
+    sleep(Duration::from_secs(40)).await;
+    let heard = ears.so_far();
+    assert_eq!(words(&heard), ["(seen)"], "the next list shows it, and that does not look like a deaf stream");
+    assert!(matches!(&heard[0], Heard::Seen(container) if container.id == made));
+    assert!(ears.observed.try_recv().is_err());
+    // Whoever asks is told.
+    ears.asks.send(dead.clone()).await.unwrap();
+    let told = ears.observed.recv().await.unwrap();
+    assert!(matches!(told, Observed::Change(change) if change.id == dead));
+    docker.start(&made);
+    let told = ears.observed.recv().await.unwrap();
+    assert!(matches!(told, Observed::Change(change) if change.id == made && change.heard.is_some()));
 }
 
 #[tokio::test(start_paused = true)]
