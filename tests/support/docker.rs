@@ -460,6 +460,11 @@ impl Spec<'_> {
         self
     }
 
+    /// The body of its create call.
+    pub fn body(&self) -> &Value {
+        &self.body
+    }
+
     /// `docker create`.
     pub async fn create(self) -> Container {
         let path = format!("/containers/create?name={}", self.name);
