@@ -428,9 +428,7 @@ mod tests {
         assert_eq!(endpoint("[::1]:8500"), ok("[::1]", Some(8500)));
         assert_eq!(endpoint("[::1]"), ok("[::1]", None));
         assert_eq!(endpoint(":8500"), ok("127.0.0.1", Some(8500)));
-        for text in
-            ["", ":", "a:", "a:b", "a:0", "a:+1", "a:65536", "::1", "[::1", "[x]", "[::1]8500", "a@b", "a b"]
-        {
+        for text in ["", ":", "a:", "a:b", "a:0", "a:+1", "a:65536", "::1", "[::1", "[x]", "[::1]8500", "a@b", "a b"] {
             assert_eq!(endpoint(text), None, "{text}");
         }
     }

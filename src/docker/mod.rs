@@ -5,6 +5,8 @@
 //! * [`engine`]: the real implementation: bollard for the event stream, a tolerant reader ([`http`], [`list`],
 //!   [`inspect`]) for everything else.
 //! * [`ledger`]: what the observation knows and what it has to look at next; pure.
+//! * [`names`]: what a container's name tells about a replacement under way.
+//! * [`spec`]: from an inspect document to the calls that make another container like it; pure.
 //! * [`observe`]: list and event stream as one state machine around the ledger.
 
 pub mod container;
@@ -13,8 +15,10 @@ pub mod http;
 pub mod inspect;
 pub mod ledger;
 pub mod list;
+pub mod names;
 pub mod observe;
 pub mod port;
+pub mod spec;
 
 pub use container::{
     Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, NetworkMode, Port, Protocol, Sight, Signal,
