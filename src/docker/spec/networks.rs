@@ -215,7 +215,7 @@ mod tests {
     fn case_35_the_default_network_is_called_bridge() {
         for mode in ["default", "bridge", ""] {
             let places = placed(OLD, networks(mode, ["bridge", "net-a"])).unwrap();
-            assert_eq!((names(&places), places.mode), ((vec!["bridge"], vec!["net-a"]), None), "{mode}");
+            assert_eq!((names(&places), places.mode.as_deref()), ((vec!["bridge"], vec!["net-a"]), None), "{mode}");
         }
     }
 
