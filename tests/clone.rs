@@ -5,6 +5,8 @@
 
 // A test fails by panicking; clippy's own exemption covers only the bodies of `#[test]` functions.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
+// One body holds every field that the CLI sends.
+#![recursion_limit = "256"]
 
 #[path = "clone/corpus.rs"]
 mod corpus;
@@ -15,6 +17,7 @@ mod judge;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use corpus::{Case, State};
 use futures_util::{StreamExt as _, stream};
@@ -66,8 +69,10 @@ impl Scene {
         });
         let rich_image = engine.image("rich", rich).await;
         let moving_tag = engine.image("moving", json!({})).await;
-        let process = std::process::id();
-        let subnet = format!("10.{}.{}", 200 + process % 50, process / 50 % 250);
+        // No two scenes, and hardly two processes, have the same.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = std::process::id() * 3 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let subnet = format!("10.{}.{}", 200 + number / 250 % 50, number % 250);
         let config = json!({"IPAM": {"Config": [{"Subnet": format!("{subnet}.0/24")}]}});
         let networks =
             vec![engine.network("a").await, engine.network("b").await, engine.network_with("c", config).await];

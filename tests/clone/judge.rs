@@ -25,7 +25,9 @@ const LABELS: [&str; 12] = [
 pub fn differences(one: &Value, other: &Value, may_differ: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut look = |field: String, a: &Value, b: &Value| {
-        if a != b && !may_differ.contains(&field.as_str()) && !is_expected(&field, a, b, one, other) {
+        // Equal is wrong here: the old one's id would be the new one's name.
+        let is_stale = field == "Config.Hostname" && *a == short_id(one) && *b != short_id(other);
+        if (a != b || is_stale) && !may_differ.contains(&field.as_str()) && !is_expected(&field, a, b, one, other) {
             found.push(format!("{field}: {a} is {b}"));
         }
     };
@@ -72,10 +74,9 @@ pub fn sizes(document: &Value) -> [usize; 4] {
 }
 
 fn is_expected(field: &str, a: &Value, b: &Value, one: &Value, other: &Value) -> bool {
-    let short = |document: &Value| document["Id"].as_str().unwrap()[..12].to_owned();
     match field {
         // the engine's own choice for each of them
-        "Config.Hostname" => *a == short(one) && *b == short(other),
+        "Config.Hostname" => *a == short_id(one) && *b == short_id(other),
         "Config.Labels" => plain_labels(a) == plain_labels(b),
         // "" and "no" are the same policy
         "HostConfig.RestartPolicy" => {
@@ -88,6 +89,10 @@ fn is_expected(field: &str, a: &Value, b: &Value, one: &Value, other: &Value) ->
         "HostConfig.Links" => sorted(a) == sorted(b),
         _ => false,
     }
+}
+
+fn short_id(document: &Value) -> &str {
+    &document["Id"].as_str().unwrap()[..12]
 }
 
 fn plain_labels(labels: &Value) -> Value {
@@ -123,9 +128,9 @@ fn are_the_same_mounts(a: &Value, b: &Value, one: &Value) -> bool {
 
 /// Without the short id, which is each one's own.
 fn aliases(document: &Value, place: &Value) -> Value {
-    let short = &document["Id"].as_str().unwrap()[..12];
+    let short = short_id(document);
     let own = place["Aliases"].as_array().into_iter().flatten();
-    own.filter(|alias| *alias != short).cloned().collect()
+    own.filter(|alias| **alias != short).cloned().collect()
 }
 
 /// Addresses and protocols, and the numbers that were asked for: a random one is another one each time.

@@ -53,15 +53,16 @@ pub fn differences(
     };
     let lens = Lens::new(&one, parents, options);
     let mut found = Vec::new();
-    compare("", false, &lens.view(&one, false), &lens.view(&other, true), &mut found);
+    compare("", "", false, &lens.view(&one, false), &lens.view(&other, true), &mut found);
     found
 }
 
-/// `is_in_map`: members are names that people chose, where one without a value is still one.
-fn compare(field: &str, is_in_map: bool, one: &Value, other: &Value, found: &mut Vec<Difference>) {
+/// `key` is the last part of `field`. `is_in_map`: it is a name that somebody chose, and one without a value is still one.
+fn compare(field: &str, key: &str, is_in_map: bool, one: &Value, other: &Value, found: &mut Vec<Difference>) {
     if one == other || (!is_in_map && is_empty(one) && is_empty(other)) {
         return;
     }
+    let is_map = is_in_map || is_map(key);
     let empty = serde_json::Map::new();
     let (members, others) = match (one, other) {
         (Value::Object(one), Value::Object(other)) => (one, other),
@@ -76,15 +77,14 @@ fn compare(field: &str, is_in_map: bool, one: &Value, other: &Value, found: &mut
     for key in keys(members, others) {
         let path = if field.is_empty() { key.clone() } else { format!("{field}.{key}") };
         match (members.get(key), others.get(key)) {
-            (Some(one), Some(other)) => compare(&path, is_in_map || is_map(key), one, other, found),
-            (Some(only), None) | (None, Some(only)) if !is_in_map && is_empty(only) => {}
+            (Some(one), Some(other)) => compare(&path, key, is_map, one, other, found),
+            (Some(only), None) | (None, Some(only)) if !is_map && is_empty(only) => {}
             (one, other) => {
                 let (one, other) = (one.unwrap_or(&Value::Null), other.unwrap_or(&Value::Null));
-                let is_leaf = is_in_map || !(one.is_object() || other.is_object());
-                if is_leaf {
-                    found.push(Difference { original: shown(&path, one), clone: shown(&path, other), field: path });
+                if !is_map && (one.is_object() || other.is_object()) {
+                    compare(&path, key, is_map, one, other, found);
                 } else {
-                    compare(&path, is_map(key), one, other, found);
+                    found.push(Difference { original: shown(&path, one), clone: shown(&path, other), field: path });
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::json::{Original, entries, members, text};
+use super::json::{Original, entries, is_empty, members, text};
 
 /// Corrects the ports in copies of `Config` and `HostConfig`.
 pub(super) fn correct(
@@ -13,10 +13,13 @@ pub(super) fn correct(
     warnings: &mut Vec<String>,
 ) {
     if original.network_parent().is_some() {
-        // Case 6: the image's ports show up here, and the engine refuses to be told them: the ports are the parent's.
-        config.remove("ExposedPorts");
-        host.remove("PortBindings");
         host.insert("PublishAllPorts".to_owned(), json!(false));
+        // Case 6: the image's ports show up here, and the engine refuses to be told them: the ports are the parent's.
+        for (section, key) in [(config, "ExposedPorts"), (host, "PortBindings")] {
+            if section.get(key).is_some_and(|ports| !is_empty(ports)) {
+                section.remove(key);
+            }
+        }
     } else if pin {
         let observed = original.document.get("NetworkSettings").unwrap_or(&Value::Null);
         if members(observed, "Ports").next().is_none() {
@@ -102,6 +105,7 @@ mod tests {
         let (config, host, _) = corrected(true, |it| {
             it["HostConfig"]["NetworkMode"] = json!("container:abc");
             it["HostConfig"]["PublishAllPorts"] = json!(true);
+            it["HostConfig"]["PortBindings"] = json!({"80/tcp": []});
             it["Config"]["ExposedPorts"] = json!({"80/tcp": {}});
         });
         assert!(!config.contains_key("ExposedPorts") && !host.contains_key("PortBindings"));
