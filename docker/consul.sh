@@ -16,7 +16,8 @@ cache="$target/consul"
 # The last resort: a package laid beside the project, for machines that reach neither archive nor registry.
 package=${REMORA_CONSUL_DEB:-$root/../shared/packages/consul_*.deb}
 
-works() { [[ -x $1 ]] && "$1" version 2>/dev/null | grep -q '^Consul v'; }
+# Not `| grep -q`: it hangs up after the first line, and a Consul that was still talking would count as one that does not run.
+works() { [[ -x $1 && $("$1" version 2>/dev/null) == 'Consul v'* ]]; }
 
 # keep FILE: puts the binary into the cache in one step, so that no one ever sees half of it, and answers with it.
 keep() {

@@ -231,6 +231,32 @@ pub enum RestartName {
     Unknown(String),
 }
 
+impl RestartName {
+    /// Reads the engine's word; nothing at all is `no`.
+    #[must_use]
+    pub fn read(word: &str) -> Self {
+        match word {
+            "" | "no" => Self::No,
+            "always" => Self::Always,
+            "unless-stopped" => Self::UnlessStopped,
+            "on-failure" => Self::OnFailure,
+            other => Self::Unknown(other.to_owned()),
+        }
+    }
+
+    /// The engine's word.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::No => "no",
+            Self::Always => "always",
+            Self::UnlessStopped => "unless-stopped",
+            Self::OnFailure => "on-failure",
+            Self::Unknown(word) => word,
+        }
+    }
+}
+
 /// The engine's own restart policy of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RestartPolicy {

@@ -273,13 +273,7 @@ fn read_life(config: &ConfigDocument, host_config: &HostConfigDocument, error: &
 }
 
 fn read_restart_policy(policy: &RestartDocument) -> RestartPolicy {
-    let name = match policy.name.as_deref().unwrap_or_default() {
-        "" | "no" => RestartName::No,
-        "always" => RestartName::Always,
-        "unless-stopped" => RestartName::UnlessStopped,
-        "on-failure" => RestartName::OnFailure,
-        other => RestartName::Unknown(printable(other, 40)),
-    };
+    let name = RestartName::read(&printable(policy.name.as_deref().unwrap_or_default(), 40));
     let maximum_retries = policy.maximum_retry_count.unwrap_or_default();
     RestartPolicy { name, maximum_retries: u64::try_from(maximum_retries).unwrap_or_default() }
 }

@@ -6,6 +6,8 @@
 //!   [`inspect`]) for everything else.
 //! * [`control`]: the second narrow trait, for what changes something ([`Control`]), implemented in `hands`.
 //! * [`ledger`]: what the observation knows and what it has to look at next; pure.
+//! * [`names`]: what a container's name tells about a replacement under way.
+//! * [`spec`]: from an inspect document to the calls that make another container like it; pure.
 //! * [`observe`]: list and event stream as one state machine around the ledger; a second listener hears it raw ([`Heard`]).
 
 pub mod container;
@@ -18,8 +20,10 @@ pub mod ledger;
 pub mod list;
 mod listen;
 mod logs;
+pub mod names;
 pub mod observe;
 pub mod port;
+pub mod spec;
 
 pub use container::{
     Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, ProbeTimes,

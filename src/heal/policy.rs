@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::cause::Cause;
 use super::labels;
 use super::managed::Managed;
 use crate::config::{Heal, HealDefault, HealMode, OnKill};
-use crate::docker::Container;
+use crate::docker::{Container, ProbeTimes};
 use crate::registration::Note;
 use crate::registration::values::{boolean, duration, list};
 
@@ -28,28 +29,6 @@ const GRACE_LEAST: Duration = Duration::from_secs(30);
 const VERIFY_MOST: Duration = Duration::from_secs(600);
 /// Bytes of a command: more is a script, which belongs into the image.
 const COMMAND_LIMIT: usize = 4096;
-
-/// The rhythm of a container's HEALTHCHECK, as Docker's inspect has it: 0 stands for Docker's default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProbeTimes {
-    /// Between two probes.
-    pub interval: Duration,
-    /// What one may take.
-    pub timeout: Duration,
-    /// In which failures do not count.
-    pub start_period: Duration,
-    /// So many failures in a row are unhealthy.
-    pub retries: u32,
-}
-
-impl ProbeTimes {
-    /// With Docker's defaults (30 s, 30 s, 3) in the place of zeros.
-    fn in_force(self) -> Self {
-        let or = |span: Duration| if span.is_zero() { Duration::from_secs(30) } else { span };
-        let retries = if self.retries == 0 { 3 } else { self.retries };
-        Self { interval: or(self.interval), timeout: or(self.timeout), retries, ..self }
-    }
-}
 
 /// Whether anything is done about a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,6 +217,20 @@ impl Policy {
         self.triggers.contains(&trigger)
     }
 
+    /// Whether it is healed for this cause. What an operator asked for, and what the parent's operation brings with it, always is.
+    #[must_use]
+    pub fn acts_on(&self, cause: &Cause) -> bool {
+        match cause {
+            Cause::Unhealthy => self.has(Trigger::Unhealthy),
+            Cause::StuckStarting => self.has(Trigger::StuckStarting),
+            Cause::Died => self.has(Trigger::Died),
+            Cause::CrashLoop => self.has(Trigger::CrashLoop),
+            Cause::StartFailed => self.has(Trigger::StartFailed),
+            Cause::Critical => self.has(Trigger::Critical),
+            Cause::Orphaned | Cause::Asked => true,
+        }
+    }
+
     /// Between its deregistration and its stop. Whoever stops first is down anyway: waiting would only make that longer.
     #[must_use]
     pub fn drain(&self, start_first: bool) -> Duration {
@@ -249,12 +242,11 @@ impl Policy {
 #[must_use]
 pub fn policy(
     container: &Container,
-    probe: Option<ProbeTimes>,
     settings: &Heal,
     published: bool,
 ) -> (Policy, Vec<Note>) {
     let mut from = Reader::new(&container.labels);
-    let probe = probe.map(ProbeTimes::in_force);
+    let probe = container.life.probe;
     let applies = applies(container, settings, published, &mut from);
     let mut policy = Policy {
         applies,

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::meta::COMPOSE_PROJECT;
-use super::names::role;
 use super::values::{FOREVER, head, one_line, tail};
 use crate::consul::{Check, CheckKind, Service, Status};
+use crate::docker::names::logical;
 use crate::docker::{Container, Health, HealthStatus, Sight, State};
 
 /// Longest output and longest notes, in bytes. Consul keeps 4,096 of an output; a card in its UI reads well up to a quarter.
@@ -18,7 +18,7 @@ pub(super) fn check(sight: &Sight, service_id: &str, initial: Option<Status>, tt
     let (status, output) = say(sight, initial);
     Check {
         id: Service::docker_check_id(service_id),
-        name: head(&one_line(&format!("Docker health of {}", role(&container.name).0)), 255).to_owned(),
+        name: head(&one_line(&format!("Docker health of {}", logical(&container.name).0)), 255).to_owned(),
         notes: notes(container),
         // Consul has no check that is fed from outside and never expires. A hundred years is the same, and the agent's own
         // service tells when nobody feeds it.

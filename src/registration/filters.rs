@@ -1,10 +1,10 @@
 //! Which containers are published at all: the operator's filters, and the container's own yes or no.
 
-use super::names::role;
 use super::notes::Notes;
 use super::values::{boolean, matches, quoted};
 use crate::config::{Filter, Publish};
 use crate::docker::Container;
+use crate::docker::names::logical;
 
 /// Label with which a container opts in (where the operator filters) or out.
 pub(super) const ENABLE: &str = "remora.enable";
@@ -49,7 +49,7 @@ fn holds(filter: &Filter, container: &Container, stack: Option<&Container>) -> O
             .labels
             .get(key)
             .is_some_and(|actual| value.as_ref().is_none_or(|pattern| matches(pattern, actual))),
-        Filter::Name(pattern) => matches(pattern, role(&container.name).0),
+        Filter::Name(pattern) => matches(pattern, logical(&container.name).0),
         Filter::Image(pattern) => matches(pattern, &container.image),
         Filter::Network(pattern) => stack?.networks.keys().any(|name| matches(pattern, name)),
         Filter::Project(pattern) => {

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::Settings;
 use super::metadata::Metadata;
-use super::names::{COMPOSE_SERVICE, role};
+use super::names::COMPOSE_SERVICE;
 use super::notes::Notes;
 use super::values::{head, one_line};
 use crate::consul::Service;
+use crate::docker::names::logical;
 use crate::docker::{Container, Port};
 
 /// Consul's limit of pairs per service.
@@ -72,7 +73,7 @@ fn own(container: &Container, settings: &Settings) -> BTreeMap<String, String> {
         (Service::META_NODE, settings.node.as_str()),
         (Service::META_ENGINE, settings.engine.as_str()),
         (Service::META_CONTAINER, container.id.as_str()),
-        ("container-name", role(&container.name).0),
+        ("container-name", logical(&container.name).0),
         ("image", container.image.as_str()),
         ("project", label(COMPOSE_PROJECT)),
         ("compose-service", label(COMPOSE_SERVICE)),

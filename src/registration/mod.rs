@@ -42,6 +42,7 @@ use std::sync::Arc;
 
 use crate::config::Publish;
 use crate::consul::{Service, Status};
+use crate::docker::names::{Role, logical};
 use crate::docker::{Container, NetworkMode, Sight};
 use notes::Notes;
 
@@ -127,8 +128,8 @@ pub fn depends_on(container: &Container) -> impl Iterator<Item = &str> {
         NetworkMode::Container(owner) => Some(owner.as_str()),
         _ => None,
     };
-    let place = match names::role(&container.name) {
-        (name, names::Role::Staged) => Some(name),
+    let place = match logical(&container.name) {
+        (name, Role::Staged) => Some(name),
         _ => None,
     };
     owner.into_iter().chain(place)

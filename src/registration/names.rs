@@ -1,4 +1,4 @@
-//! Names: of the container without what a replacement adds to it, of the service, and the parts of ids.
+//! Names of services, and the parts of ids.
 
 use std::borrow::Cow;
 
@@ -8,6 +8,7 @@ use super::notes::Notes;
 use super::values::{head, list, one_line, quoted};
 use crate::config::Names;
 use crate::consul::registry::is_addressable;
+use crate::docker::names::logical;
 use crate::docker::{Container, Port};
 
 /// Longest value of `SERVICE_NAME`, `SERVICE_ID` and an alias, in bytes. Consul takes names of 300 bytes (tried); this leaves
@@ -20,36 +21,6 @@ const DNS_LABEL: usize = 63;
 /// Label of Docker Compose with the name of the service in the Compose file.
 pub(super) const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 
-/// What a container is to a replacement under way, as its name tells: `web.new-1a2b3c4d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// No replacement is under way for it.
-    Settled,
-    /// `.new-`: it will take the place of the container with the plain name.
-    Staged,
-    /// `.old-`: its place has been taken.
-    Retired,
-    /// `.bad-`: it was to take the place and failed.
-    Failed,
-}
-
-/// The name without what a replacement adds, and what the addition says.
-pub(super) fn role(name: &str) -> (&str, Role) {
-    /// Digits of the operation's number in such a name.
-    const DIGITS: usize = 8;
-    let Some((base, addition)) = name.rsplit_once('.') else { return (name, Role::Settled) };
-    let Some((word, operation)) = addition.split_once('-') else { return (name, Role::Settled) };
-    let is_operation =
-        operation.len() == DIGITS && operation.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    match word {
-        _ if base.is_empty() || !is_operation => (name, Role::Settled),
-        "new" => (base, Role::Staged),
-        "old" => (base, Role::Retired),
-        "bad" => (base, Role::Failed),
-        _ => (name, Role::Settled),
-    }
-}
-
 /// The name of a service when no key gives one: the image's name without registry, path, tag and digest; for an image that
 /// is given by its id, the Compose service or the container's name.
 pub(super) fn default_name(container: &Container) -> Cow<'_, str> {
@@ -61,7 +32,7 @@ pub(super) fn default_name(container: &Container) -> Cow<'_, str> {
     }
     match container.labels.get(COMPOSE_SERVICE).map(|name| name.trim()).filter(|name| !name.is_empty()) {
         Some(service) => one_line(head(service, LONGEST)).into(),
-        None => one_line(head(role(&container.name).0, LONGEST)).into(),
+        None => one_line(head(logical(&container.name).0, LONGEST)).into(),
     }
 }
 
@@ -241,24 +212,6 @@ fn is_exact(scope: Scope) -> bool {
 mod tests {
     use super::super::testing::container;
     use super::*;
-
-    #[test]
-    fn a_replacements_addition_to_the_name_is_read() {
-        assert_eq!(role("web"), ("web", Role::Settled));
-        assert_eq!(role("web.new-1a2b3c4d"), ("web", Role::Staged));
-        assert_eq!(role("web.old-00000000"), ("web", Role::Retired));
-        assert_eq!(role("my.web.bad-deadbeef"), ("my.web", Role::Failed));
-        for plain in [
-            "web.new-",
-            "web.new-1a2b3c4",
-            "web.new-1A2B3C4D",
-            "web.newer-1a2b3c4d",
-            ".new-1a2b3c4d",
-            "web.new1a2b3c4d",
-        ] {
-            assert_eq!(role(plain), (plain, Role::Settled), "{plain}");
-        }
-    }
 
     #[test]
     fn the_default_name_is_the_images_own() {

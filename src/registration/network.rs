@@ -10,6 +10,7 @@ use super::address::{Address, Spot, Unreachable, unfit};
 use super::meta::COMPOSE_PROJECT;
 use super::values::{matches, quoted};
 use crate::config::NetworkChoice;
+use crate::docker::names::logical;
 use crate::docker::{Container, Endpoint, NetworkMode, Sight, State};
 
 /// Label that names the network whose address is registered.
@@ -75,7 +76,7 @@ pub(super) fn stack<'a>(container: &'a Container, peers: &dyn Peers) -> Result<O
 pub(super) fn owner<'a>(container: &'a Container, peers: &dyn Peers) -> Result<Owner<'a>, NoStack> {
     let owner = stack(container, peers)?;
     if let Owner::Other(sight) = &owner {
-        let name = super::names::role(&sight.container.name).0;
+        let name = logical(&sight.container.name).0;
         match &sight.container.state {
             _ if sight.draining => {
                 return Err(NoStack::Waits(format!("{name}, whose network it shares, is being stopped")));

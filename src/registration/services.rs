@@ -6,13 +6,14 @@ use super::address::{Address, Place, Unreachable};
 use super::checks::{self, Subject};
 use super::filters::ENABLE;
 use super::metadata::Metadata;
-use super::names::{self, Named, role};
+use super::names::{self, Named};
 use super::network::Owner;
 use super::notes::Notes;
 use super::ports::{PORTLESS, Skipped, Ways};
 use super::values::{boolean, quoted};
 use super::{Planned, Settings, docker_check, meta, tags};
 use crate::consul::{Service, TaggedAddress, Weights};
+use crate::docker::names::logical;
 use crate::docker::{Port, Sight};
 
 /// A port that is registered, with the places where it is reached. `None`: a service without a port.
@@ -129,7 +130,7 @@ impl Rules<'_> {
                 continue;
             }
             let named = names::names(container, self.metadata, offer.port, several, self.settings.publish.names, notes);
-            let name = role(&container.name).0;
+            let name = logical(&container.name).0;
             let (id, id_from) = names::base_id(&self.settings.node, name, self.metadata, offer.port, several, notes);
             for (place, named) in offer.places.iter().flat_map(|place| named.iter().map(move |named| (place, named))) {
                 if planned.len() >= most {

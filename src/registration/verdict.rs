@@ -1,21 +1,21 @@
 //! From what a container is doing to what should be registered for it.
 
-use super::names::{Role, role};
 use super::network::{NoStack, owner, stack};
 use super::notes::Notes;
 use super::{Peers, Settings, Verdict, docker_check, filters, services};
 use crate::config::Deregister;
 use crate::consul::Status;
+use crate::docker::names::{Role, logical};
 use crate::docker::{Sight, State};
 
 /// The verdict, in the order: is it meant to be seen at all, does it run, where is it reached.
 pub(super) fn judge(sight: &Sight, peers: &dyn Peers, settings: &Settings, notes: &mut Notes) -> Verdict {
     let container = &sight.container;
-    let (name, role) = role(&container.name);
+    let (name, role) = logical(&container.name);
     match role {
         Role::Settled | Role::Staged => {}
         Role::Retired => return Verdict::Nothing(format!("{name} has been replaced; this is what it was")),
-        Role::Failed => return Verdict::Nothing(format!("a replacement of {name} that failed")),
+        Role::Undo | Role::Failed => return Verdict::Nothing(format!("a replacement of {name} that failed")),
     }
     match &container.state {
         State::Created => return Verdict::Nothing("not running (created)".to_owned()),

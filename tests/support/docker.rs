@@ -26,6 +26,8 @@ pub struct Engine {
     /// What `truth` expects services to be registered at.
     pub address: String,
     networks: Mutex<Vec<String>>,
+    volumes: Mutex<Vec<String>>,
+    images: Mutex<Vec<String>>,
 }
 
 /// A container of this test.
@@ -98,6 +100,8 @@ impl Engine {
             run: run.to_owned(),
             address: super::remora::ADDRESS.to_owned(),
             networks: Mutex::default(),
+            volumes: Mutex::default(),
+            images: Mutex::default(),
         };
         if let Err(error) = engine.try_call("GET", "/_ping", None).await {
             panic!(
@@ -217,11 +221,38 @@ impl Engine {
 
     /// `docker network create`; the name is prefixed like a container's.
     pub async fn network(&self, name: &str) -> String {
+        self.network_with(name, json!({})).await
+    }
+
+    /// `docker network create` with these settings (`IPAM`, `Driver`…).
+    pub async fn network_with(&self, name: &str, mut settings: Value) -> String {
         let name = format!("{}-{name}", self.run);
-        let labels = json!({ RUN_LABEL: self.run, OWNER_LABEL: owner() });
-        self.call("POST", "/networks/create", Some(json!({"Name": name, "Labels": labels}))).await;
+        settings["Name"] = name.as_str().into();
+        settings["Labels"] = json!({ RUN_LABEL: self.run, OWNER_LABEL: owner() });
+        self.call("POST", "/networks/create", Some(settings)).await;
         self.networks.lock().unwrap().push(name.clone());
         name
+    }
+
+    /// `docker volume create`; the name is prefixed like a container's.
+    pub async fn volume(&self, name: &str) -> String {
+        let name = format!("{}-{name}", self.run);
+        let labels = json!({ RUN_LABEL: self.run, OWNER_LABEL: owner() });
+        self.call("POST", "/volumes/create", Some(json!({"Name": name, "Labels": labels}))).await;
+        self.volumes.lock().unwrap().push(name.clone());
+        name
+    }
+
+    /// An image like the test's own, with these settings (`Entrypoint`, `Volumes`…); the name is prefixed like a container's.
+    pub async fn image(&self, name: &str, settings: Value) -> String {
+        let base = self.container(&format!("base-of-{name}")).create().await;
+        let repository = format!("{}-{name}", self.run);
+        let path = format!("/commit?container={}&repo={repository}&tag=1", base.id);
+        self.call("POST", &path, Some(settings)).await;
+        self.remove(&base).await;
+        let image = format!("{repository}:1");
+        self.images.lock().unwrap().push(image.clone());
+        image
     }
 
     /// `docker network connect` or `disconnect`.
@@ -283,14 +314,16 @@ impl Engine {
         truth
     }
 
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+    /// Any other call; a refusal fails the test.
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         match self.try_call(method, path, body).await {
             Ok(value) => value,
             Err(error) => panic!("Docker: {error}"),
         }
     }
 
-    async fn try_call(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value, String> {
+    /// Any other call, or what the engine says against it.
+    pub async fn try_call(&self, method: &str, path: &str, body: Option<Value>) -> Result<Value, String> {
         call(&self.http, method, path, body).await
     }
 
@@ -336,13 +369,29 @@ impl Engine {
         let containers: Value = answer.send().await.unwrap().json().await.unwrap();
         let orphans = containers.as_array().unwrap().iter().filter(|it| dead(&it["Labels"]));
         let ids: Vec<_> = orphans.map(|it| it["Id"].as_str().unwrap().to_owned()).collect();
+        let volumes = mounted(containers.as_array().unwrap().iter().filter(|it| dead(&it["Labels"])));
         stream::iter(ids).for_each_concurrent(8, |id| async move { remove(&self.http, &id).await }).await;
+        for volume in volumes {
+            drop(self.try_call("DELETE", &format!("/volumes/{volume}"), None).await);
+        }
         let answer = self.http.get("http://docker/networks").query(&[("filters", &filters)]);
         let networks: Value = answer.send().await.unwrap().json().await.unwrap();
         for network in networks.as_array().unwrap().iter().filter(|it| dead(&it["Labels"])) {
             let path = format!("/networks/{}", network["Id"].as_str().unwrap());
             // A parallel test process may have removed it in between.
             drop(self.try_call("DELETE", &path, None).await);
+        }
+        for (list, entries, name, labels) in
+            [("/volumes", "/Volumes", "/Name", "/Labels"), ("/images/json", "", "/Id", "/Labels")]
+        {
+            let answer = self.http.get(format!("http://docker{list}")).query(&[("filters", &filters)]);
+            let answer: Value = answer.send().await.unwrap().json().await.unwrap();
+            let found = answer.pointer(entries).and_then(Value::as_array);
+            for entry in found.into_iter().flatten().filter(|it| dead(it.pointer(labels).unwrap())) {
+                let kind = list.trim_end_matches("/json");
+                let name = entry.pointer(name).and_then(Value::as_str).unwrap();
+                drop(self.try_call("DELETE", &format!("{kind}/{name}?force=true"), None).await);
+            }
         }
     }
 }
@@ -351,6 +400,8 @@ impl Drop for Engine {
     fn drop(&mut self) {
         let (socket, run) = (self.socket.clone(), self.run.clone());
         let networks = std::mem::take(&mut *self.networks.lock().unwrap());
+        let mut volumes = std::mem::take(&mut *self.volumes.lock().unwrap());
+        let images = std::mem::take(&mut *self.images.lock().unwrap());
         // A runtime cannot be entered from within one, so the cleaning has a thread of its own.
         let cleaning = std::thread::spawn(move || {
             // One test at a time, and a few containers of it: Engine 20.10 takes two locks of its network code in both orders
@@ -363,7 +414,9 @@ impl Drop for Engine {
                 if call(&http, "GET", "/_ping", None).await.is_err() {
                     return; // the engine was the test's own and has ended
                 }
-                let ids = list(&http, true, &format!("{RUN_LABEL}={run}")).await;
+                let label = format!("{RUN_LABEL}={run}");
+                let ids = list(&http, true, &label).await;
+                volumes.extend(mounted(summaries(&http, true, &label).await.iter()));
                 stream::iter(ids)
                     .for_each_concurrent(4, |id| {
                         let http = &http;
@@ -372,6 +425,12 @@ impl Drop for Engine {
                     .await;
                 for network in networks {
                     drop(call(&http, "DELETE", &format!("/networks/{network}"), None).await);
+                }
+                for volume in volumes {
+                    drop(call(&http, "DELETE", &format!("/volumes/{volume}"), None).await);
+                }
+                for image in images {
+                    drop(call(&http, "DELETE", &format!("/images/{image}?force=true"), None).await);
                 }
             });
         });
@@ -451,6 +510,12 @@ impl Spec<'_> {
     /// `--stop-timeout`, in seconds.
     pub fn stop_timeout(mut self, seconds: u32) -> Self {
         self.body["StopTimeout"] = seconds.into();
+        self
+    }
+
+    /// Changes the body of the create call in any other way.
+    pub fn edit(mut self, edit: impl FnOnce(&mut Value)) -> Self {
+        edit(&mut self.body);
         self
     }
 
@@ -549,10 +614,22 @@ async fn call(http: &reqwest::Client, method: &str, path: &str, body: Option<Val
 }
 
 async fn list(http: &reqwest::Client, all: bool, label: &str) -> Vec<String> {
+    summaries(http, all, label).await.iter().map(|it| it["Id"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn summaries(http: &reqwest::Client, all: bool, label: &str) -> Vec<Value> {
     let filters = json!({"label": [label]}).to_string();
     let request = http.get(format!("http://docker/containers/json?all={all}")).query(&[("filters", filters)]);
     let containers: Value = request.send().await.unwrap().json().await.unwrap();
-    containers.as_array().unwrap().iter().map(|it| it["Id"].as_str().unwrap().to_owned()).collect()
+    containers.as_array().unwrap().clone()
+}
+
+/// The volumes that these containers mount. An anonymous one that a clone has taken over has a name there, and is not removed
+/// with it.
+fn mounted<'a>(containers: impl Iterator<Item = &'a Value>) -> Vec<String> {
+    let mounts = containers.flat_map(|it| it["Mounts"].as_array().into_iter().flatten());
+    let volumes = mounts.filter(|mount| mount["Type"] == "volume");
+    volumes.filter_map(|mount| Some(mount["Name"].as_str()?.to_owned())).collect()
 }
 
 async fn remove(http: &reqwest::Client, id: &str) {

@@ -11,7 +11,7 @@ use crate::registration::values::quoted;
 use HealDefault::{All, OptIn, Published};
 
 fn read(labels: &[(&str, &str)]) -> (Policy, Vec<Note>) {
-    policy(&container("web", labels), None, &Heal::default(), true)
+    policy(&container("web", labels), &Heal::default(), true)
 }
 
 fn good(labels: &[(&str, &str)]) -> Policy {
@@ -120,13 +120,14 @@ fn bounds_are_kept() {
 #[test]
 fn the_rhythm_of_the_healthcheck_makes_the_defaults_longer() {
     let times = |probe: ProbeTimes| {
-        let (policy, _) = policy(&container("web", &[]), Some(probe), &Heal::default(), true);
+        let mut container = container("web", &[]);
+        container.life.probe = Some(probe);
+        let (policy, _) = policy(&container, &Heal::default(), true);
         (policy.grace, policy.verify_timeout, policy.start_deadline)
     };
     let probe = ProbeTimes { interval: seconds(20), timeout: seconds(10), start_period: seconds(60), retries: 5 };
     assert_eq!(times(probe), (seconds(160), seconds(260), seconds(360)));
-    // Docker's defaults: 30 s, 30 s, 3.
-    let bare = ProbeTimes { interval: seconds(0), timeout: seconds(0), start_period: seconds(0), retries: 0 };
+    let bare = ProbeTimes { interval: seconds(30), timeout: seconds(30), start_period: seconds(0), retries: 3 };
     assert_eq!(times(bare), (seconds(90), seconds(180), seconds(360)));
     let endless = ProbeTimes { interval: Duration::MAX, timeout: Duration::MAX, retries: u32::MAX, ..probe };
     assert_eq!(times(endless), (DAY, seconds(600), DAY));
@@ -136,7 +137,7 @@ fn the_rhythm_of_the_healthcheck_makes_the_defaults_longer() {
 fn whether_it_applies_is_decided_by_operator_manager_label_and_default() {
     let applies = |mode, default, published, labels: &[(&str, &str)]| {
         let settings = Heal { mode, default, ..Heal::default() };
-        policy(&container("web", labels), None, &settings, published).0.applies
+        policy(&container("web", labels), &settings, published).0.applies
     };
     let on = [("remora.heal", "on")];
     let off = [("remora.heal", "No")];
@@ -158,7 +159,7 @@ fn whether_it_applies_is_decided_by_operator_manager_label_and_default() {
 #[test]
 fn a_switch_that_is_not_understood_switches_nothing_on() {
     let opt_in = Heal { default: HealDefault::OptIn, ..Heal::default() };
-    let (policy, _) = policy(&container("web", &[("remora.heal", "onn")]), None, &opt_in, true);
+    let (policy, _) = policy(&container("web", &[("remora.heal", "onn")]), &opt_in, true);
     assert!(matches!(policy.applies, Applies::Off(_)), "{policy:?}");
     assert_eq!(read(&[("remora.heal", "offf")]).0.strategy, Strategy::Notify);
 }
@@ -214,7 +215,7 @@ proptest! {
         let labels: Vec<(&str, &str)> =
             EXAMPLES.iter().zip(&values).map(|((name, _), value)| (*name, value.as_str())).collect();
         let off = Heal { mode: HealMode::Off, ..Heal::default() };
-        let (policy, notes) = policy(&container("web", &labels), None, &off, true);
+        let (policy, notes) = policy(&container("web", &labels), &off, true);
         prop_assert!(matches!(policy.applies, Applies::Off(_)));
         prop_assert!((1..=50).contains(&policy.max_attempts) && policy.backoff.0 <= policy.backoff.1);
         for span in [policy.grace, policy.window, policy.verify_timeout, policy.stop_timeout, policy.backoff.1] {

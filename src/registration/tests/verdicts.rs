@@ -111,7 +111,7 @@ fn what_the_operator_excludes_is_not_even_held() {
 #[test]
 fn a_replacement_under_way_never_shows() {
     let named = |name: &str| container(name).publish("80", 8080);
-    for name in ["web.old-1a2b3c4d", "web.bad-1a2b3c4d"] {
+    for name in ["web.old-1a2b3c4d", "web.undo-1a2b3c4d", "web.bad-1a2b3c4d"] {
         assert!(alone(named(name), &settings()).nothing().contains("web"), "{name}");
     }
     let staged = sight(named("web.new-1a2b3c4d").build());

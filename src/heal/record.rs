@@ -1,0 +1,177 @@
+//! What is remembered of one logical container over its generations: attempts, back-off, quarantine. Pure.
+//!
+//! Budgets belong to the place (`web` on this node), not to a container's id: every replacement has a new one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::policy::Policy;
+use crate::docker::ContainerId;
+
+/// Healthy for so long without a break: what was before is forgotten (Kubernetes does the same).
+const FORGIVEN: Duration = Duration::from_secs(600);
+
+/// The first quarantine; each further one is twice as long.
+const QUARANTINE: Duration = Duration::from_secs(3600);
+
+/// The longest quarantine.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// Attempts that are remembered: more than any policy allows.
+const KEPT: usize = 64;
+
+/// Nothing more is done for this container until then, or until an operator releases it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantine {
+    /// One more attempt is made then.
+    pub until: Instant,
+    /// How many quarantines in a row this is, from 1.
+    pub level: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// See the module's header.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// When attempts began, oldest first.
+    attempts: VecDeque<Instant>,
+    /// Attempts in a row that did not bring a healthy container.
+    failures: u32,
+    /// Not before then.
+    next_at: Option<Instant>,
+    quarantine: Option<Quarantine>,
+    /// Since when it has been well.
+    well_since: Option<Instant>,
+    /// `escalate`: a restart was tried already in this incident.
+    pub restarted: bool,
+    /// Which image it had: with another one everything begins anew.
+    image: String,
+    /// Which container had the place last.
+    pub container: Option<ContainerId>,
+}
+
+/// Why nothing is done now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hindrance {
+    /// Too early after the last attempt.
+    Backoff(Instant),
+    /// In quarantine until then.
+    Quarantine(Quarantine),
+    /// The budget is used up: quarantine begins.
+    Exhausted {
+        /// Attempts within the window.
+        attempts: usize,
+    },
+}
+
+impl Record {
+    /// It was seen in this place: well or not.
+    pub fn seen(&mut self, container: &ContainerId, image: &str, well: bool, now: Instant) {
+        if self.image != image {
+            // Somebody deployed something else: its author deserves a fresh start.
+            let first = self.image.is_empty();
+            image.clone_into(&mut self.image);
+            if !first {
+                self.forget();
+            }
+        }
+        self.container = Some(container.clone());
+        if !well {
+            self.well_since = None;
+        } else if self.well_since.get_or_insert(now).checked_add(FORGIVEN).is_some_and(|at| at <= now) {
+            self.forget();
+        }
+    }
+
+    /// When [`Record::seen`] would forgive it, if it stays well.
+    #[must_use]
+    pub fn forgiven_at(&self) -> Option<Instant> {
+        let something = !self.attempts.is_empty() || self.quarantine.is_some();
+        self.well_since.filter(|_| something).map(|since| since + FORGIVEN)
+    }
+
+    /// Whether anything stands against another attempt.
+    #[must_use]
+    pub fn hindrance(&self, policy: &Policy, now: Instant) -> Option<Hindrance> {
+        if let Some(quarantine) = self.quarantine.as_ref().filter(|quarantine| quarantine.until > now) {
+            return Some(Hindrance::Quarantine(quarantine.clone()));
+        }
+        if let Some(at) = self.next_at.filter(|at| *at > now) {
+            return Some(Hindrance::Backoff(at));
+        }
+        let attempts = self.attempts_within(policy.window, now);
+        // After a quarantine one attempt is free: it is the way out.
+        (self.quarantine.is_none() && attempts >= policy.max_attempts).then_some(Hindrance::Exhausted { attempts })
+    }
+
+    /// An attempt begins. `chance` is for the jitter, from 0 to 1.
+    pub fn begin(&mut self, policy: &Policy, now: Instant, chance: f64) {
+        self.attempts.push_back(now);
+        if self.attempts.len() > KEPT {
+            self.attempts.pop_front();
+        }
+        let (base, cap) = policy.backoff;
+        let doubled = base.saturating_mul(1 << self.failures.min(20)).min(cap);
+        // Up to a quarter more, so that what failed together does not come back together.
+        self.next_at = Some(now + doubled + doubled.mul_f64(0.25 * chance.clamp(0.0, 1.0)));
+        self.failures = self.failures.saturating_add(1);
+        self.well_since = None;
+    }
+
+    /// The attempt brought a container that works.
+    pub fn succeeded(&mut self) {
+        self.restarted = false;
+    }
+
+    /// Nothing more is done for a while.
+    pub fn quarantine(&mut self, reason: String, now: Instant) -> Quarantine {
+        let level = self.quarantine.as_ref().map_or(1, |before| before.level.saturating_add(1));
+        let span = QUARANTINE.saturating_mul(1 << (level - 1).min(10)).min(LONGEST);
+        let quarantine = Quarantine { until: now + span, level, reason };
+        self.quarantine = Some(quarantine.clone());
+        quarantine
+    }
+
+    /// The quarantine, while it lasts.
+    #[must_use]
+    pub fn quarantined(&self, now: Instant) -> Option<&Quarantine> {
+        self.quarantine.as_ref().filter(|quarantine| quarantine.until > now)
+    }
+
+    /// An operator, another image, or ten good minutes: everything begins anew.
+    pub fn forget(&mut self) {
+        self.attempts.clear();
+        self.failures = 0;
+        self.next_at = None;
+        self.quarantine = None;
+        self.restarted = false;
+    }
+
+    /// Attempts within the window.
+    #[must_use]
+    pub fn attempts_within(&self, window: Duration, now: Instant) -> usize {
+        self.attempts.iter().filter(|at| **at + window > now).count()
+    }
+
+    /// What is kept over a restart of the agent: the ages of the attempts, and the quarantine's rest and level.
+    #[must_use]
+    pub fn ages(&self, now: Instant) -> (Vec<Duration>, u32, Option<(Duration, u32, String)>) {
+        let ages = self.attempts.iter().map(|at| now.saturating_duration_since(*at)).collect();
+        let quarantine = self.quarantine.as_ref().map(|quarantine| {
+            (quarantine.until.saturating_duration_since(now), quarantine.level, quarantine.reason.clone())
+        });
+        (ages, self.failures, quarantine)
+    }
+
+    /// The record that had these [`Record::ages`].
+    #[must_use]
+    pub fn restored(ages: &[Duration], failures: u32, quarantine: Option<(Duration, u32, String)>, now: Instant) -> Self {
+        // A monotonic clock may be younger than an attempt is old: such a one counts for no window any more.
+        let attempts = ages.iter().filter_map(|age| now.checked_sub(*age)).collect();
+        let quarantine = quarantine.map(|(rest, level, reason)| Quarantine { until: now + rest.min(LONGEST), level, reason });
+        Self { attempts, failures, quarantine, ..Self::default() }
+    }
+}
