@@ -110,8 +110,8 @@ impl World {
             docker_view,
             Arc::clone(&metrics),
         );
-        let (hears, heard) = mpsc::channel(8);
-        let observer = observer.with_listener(hears);
+        let (listener, heard) = mpsc::channel(8);
+        let observer = observer.with_listener(listener);
         let wiring = Wiring {
             observed: told,
             asks,
