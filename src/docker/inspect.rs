@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::container::{
-    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, ProbeTimes,
-    Protocol, RestartName, RestartPolicy, Signal, State,
+    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, Protocol, Signal,
+    State,
 };
+use super::life::{HealthcheckDocument, RestartDocument};
 use super::list::place;
 use super::port::DockerError;
 
@@ -19,12 +20,6 @@ const CALL: &str = "GET /containers/{id}/json";
 
 /// What Docker gives a container to end by itself when nobody says otherwise.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What a HEALTHCHECK has as its interval, and as its time-out, when nobody says otherwise.
-const PROBE_TIME: Duration = Duration::from_secs(30);
-
-/// And how many failures in a row it takes.
-const PROBE_RETRIES: u32 = 3;
 
 /// A container may ask to be waited for without end (-1); an hour later it is certainly not about to stop any more.
 const STOP_TIMEOUT_LIMIT: Duration = Duration::from_secs(3600);
@@ -103,17 +98,6 @@ struct ConfigDocument {
     stdin_once: Option<bool>,
 }
 
-/// Times are nanoseconds; 0 is the engine's default.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct HealthcheckDocument {
-    test: Option<Vec<String>>,
-    interval: Option<i64>,
-    timeout: Option<i64>,
-    start_period: Option<i64>,
-    retries: Option<i64>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct HostConfigDocument {
@@ -122,15 +106,6 @@ struct HostConfigDocument {
     ipc_mode: Option<String>,
     restart_policy: Option<RestartDocument>,
     auto_remove: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RestartDocument {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    maximum_retry_count: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -263,38 +238,13 @@ fn read_life(config: &ConfigDocument, host_config: &HostConfigDocument, error: &
     let owners = modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("container:"));
     let namespaces: BTreeSet<&str> = owners.collect();
     Life {
-        restart_policy: host_config.restart_policy.as_ref().map(read_restart_policy).unwrap_or_default(),
+        restart_policy: host_config.restart_policy.as_ref().map(RestartDocument::read).unwrap_or_default(),
         auto_remove: host_config.auto_remove.unwrap_or_default(),
         error: printable(error, Life::ERROR_LIMIT),
-        probe: config.healthcheck.as_ref().and_then(read_probe),
+        probe: config.healthcheck.as_ref().and_then(HealthcheckDocument::read),
         interactive: config.attach_stdin.unwrap_or_default() && config.stdin_once.unwrap_or_default(),
         namespaces: namespaces.into_iter().map(ToOwned::to_owned).collect(),
     }
-}
-
-fn read_restart_policy(policy: &RestartDocument) -> RestartPolicy {
-    let name = RestartName::read(&printable(policy.name.as_deref().unwrap_or_default(), 40));
-    let maximum_retries = policy.maximum_retry_count.unwrap_or_default();
-    RestartPolicy { name, maximum_retries: u64::try_from(maximum_retries).unwrap_or_default() }
-}
-
-/// `NONE` switches an image's HEALTHCHECK off; without a test there is nothing to run (an image's own has been merged in).
-fn read_probe(check: &HealthcheckDocument) -> Option<ProbeTimes> {
-    let kind = check.test.as_deref().unwrap_or_default().first()?;
-    if kind.is_empty() || kind == "NONE" {
-        return None;
-    }
-    let time = |nanoseconds: Option<i64>, default: Duration| {
-        let set = nanoseconds.and_then(|nanoseconds| u64::try_from(nanoseconds).ok()).filter(|&set| set != 0);
-        set.map_or(default, Duration::from_nanos)
-    };
-    let retries = check.retries.and_then(|retries| u32::try_from(retries).ok()).filter(|&retries| retries != 0);
-    Some(ProbeTimes {
-        interval: time(check.interval, PROBE_TIME),
-        timeout: time(check.timeout, PROBE_TIME),
-        start_period: time(check.start_period, Duration::ZERO),
-        retries: retries.unwrap_or(PROBE_RETRIES),
-    })
 }
 
 fn read_state(word: &str) -> State {
@@ -426,7 +376,7 @@ fn tail(text: &str, limit: usize) -> String {
     one_line.get(start..).unwrap_or_default().to_owned()
 }
 
-fn printable(text: &str, limit: usize) -> String {
+pub(super) fn printable(text: &str, limit: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(limit).collect()
 }
 
@@ -496,56 +446,6 @@ mod tests {
         assert!(container.bindings.is_empty() && container.exposed.is_empty() && container.labels.is_empty());
         assert_eq!(container.network_mode, NetworkMode::Container("abc".into()));
         assert_eq!(container.stop_timeout, STOP_TIMEOUT_LIMIT);
-    }
-
-    #[test]
-    fn how_a_container_lives_is_read_with_the_engines_defaults() {
-        let life = with(|_| {}).life;
-        assert_eq!(life.restart_policy, RestartPolicy::default());
-        assert!(!life.auto_remove && !life.interactive && life.error.is_empty() && life.namespaces.is_empty());
-        let life = with(|document| {
-            document["Config"]["Healthcheck"] =
-                serde_json::json!({"Test": ["CMD", "x"], "Interval": 0, "StartPeriod": 1_500_000_000_u64});
-            document["Config"]["AttachStdin"] = true.into();
-            document["Config"]["StdinOnce"] = true.into();
-            document["HostConfig"]["RestartPolicy"] = serde_json::json!({"Name": "on-failure", "MaximumRetryCount": 5});
-            document["HostConfig"]["AutoRemove"] = true.into();
-            document["HostConfig"]["PidMode"] = "container:abc".into();
-            document["HostConfig"]["IpcMode"] = "container:abc".into();
-            document["State"]["Error"] = format!("no\u{1b}[31m{}", "é".repeat(1000)).into();
-        })
-        .life;
-        let start_period = Duration::from_millis(1_500);
-        let probe = ProbeTimes { interval: PROBE_TIME, timeout: PROBE_TIME, start_period, retries: PROBE_RETRIES };
-        assert_eq!(life.probe, Some(probe));
-        assert!(life.interactive && life.auto_remove);
-        assert_eq!(life.restart_policy, RestartPolicy { name: RestartName::OnFailure, maximum_retries: 5 });
-        assert_eq!(life.namespaces, ["abc"], "once, although two namespaces are shared");
-        assert_eq!(life.error.chars().count(), Life::ERROR_LIMIT);
-        assert!(life.error.starts_with("no[31mé"));
-    }
-
-    #[test]
-    fn odd_policies_are_values_and_no_healthcheck_has_no_times() {
-        for (policy, name) in [
-            (serde_json::Value::Null, RestartName::No),
-            (serde_json::json!({"Name": ""}), RestartName::No),
-            (serde_json::json!({"Name": "always", "MaximumRetryCount": -1}), RestartName::Always),
-            (serde_json::json!({"Name": "unless-stopped"}), RestartName::UnlessStopped),
-            (serde_json::json!({"Name": "full-moon"}), RestartName::Unknown("full-moon".to_owned())),
-        ] {
-            let read = with(|document| document["HostConfig"]["RestartPolicy"] = policy.clone()).life.restart_policy;
-            assert_eq!(read, RestartPolicy { name, maximum_retries: 0 }, "{policy}");
-        }
-        for check in [serde_json::Value::Null, serde_json::json!({}), serde_json::json!({"Test": ["NONE"]})] {
-            let life = with(|document| document["Config"]["Healthcheck"] = check.clone()).life;
-            assert_eq!(life.probe, None, "{check}");
-        }
-        let bare = with(|document| {
-            document["HostConfig"] = serde_json::Value::Null;
-            document["Config"] = serde_json::Value::Null;
-        });
-        assert_eq!(bare.life, Life::default());
     }
 
     #[test]

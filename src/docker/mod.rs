@@ -17,6 +17,7 @@ mod hands;
 pub mod http;
 pub mod inspect;
 pub mod ledger;
+mod life;
 pub mod list;
 mod listen;
 mod logs;
