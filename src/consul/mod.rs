@@ -30,7 +30,7 @@ pub use client::{Client, ClientError};
 pub use error::{Class, ConsulError};
 pub use facts::{AgentFacts, Right};
 pub use kv::KvStore;
-pub use model::{
+pub use model::{ConsulSeen, 
     ActualCheck, ActualService, Check, CheckKind, CheckTls, Probe, Service, Snapshot, Status, TaggedAddress, Weights,
 };
 pub use registry::Registry;

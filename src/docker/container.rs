@@ -296,6 +296,8 @@ pub struct Life {
     /// Containers whose pid or ipc namespace it shares (`container:<id>`), as the engine names them; for the network see
     /// [`Container::network_mode`].
     pub namespaces: Vec<String>,
+    /// Names of containers that it links to (`--link`).
+    pub links: Vec<String>,
 }
 
 impl Life {

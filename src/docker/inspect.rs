@@ -106,6 +106,7 @@ struct HostConfigDocument {
     ipc_mode: Option<String>,
     restart_policy: Option<RestartDocument>,
     auto_remove: Option<bool>,
+    links: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -244,6 +245,13 @@ fn read_life(config: &ConfigDocument, host_config: &HostConfigDocument, error: &
         probe: config.healthcheck.as_ref().and_then(HealthcheckDocument::read),
         interactive: config.attach_stdin.unwrap_or_default() && config.stdin_once.unwrap_or_default(),
         namespaces: namespaces.into_iter().map(ToOwned::to_owned).collect(),
+        // `/target:/self/alias`
+        links: host_config
+            .links
+            .iter()
+            .flatten()
+            .filter_map(|link| Some(link.split(':').next()?.trim_start_matches('/').to_owned()))
+            .collect(),
     }
 }
 

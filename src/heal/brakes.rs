@@ -95,6 +95,11 @@ impl Node {
         }
     }
 
+    /// The last one that began did nothing.
+    pub fn undo(&mut self) {
+        self.operations.pop_back();
+    }
+
     /// How many operations the budget still allows now.
     #[must_use]
     pub fn left(&self, budget: &Budget, local: bool, now: Instant) -> usize {

@@ -63,6 +63,24 @@ impl Cause {
     }
 }
 
+impl Cause {
+    /// Reads the word of a label; what is not known was at least no failed start.
+    #[must_use]
+    pub fn parse(word: &str) -> Self {
+        let all = [
+            Self::Unhealthy,
+            Self::StuckStarting,
+            Self::Died,
+            Self::CrashLoop,
+            Self::StartFailed,
+            Self::Critical,
+            Self::Orphaned,
+            Self::Asked,
+        ];
+        all.into_iter().find(|cause| cause.as_str() == word).unwrap_or(Self::Unhealthy)
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -123,6 +141,8 @@ pub struct Context<'a> {
     pub orphaned: Option<&'a str>,
     /// It replaces nothing and stands for a name that ran before.
     pub known: bool,
+    /// An earlier run of the agent saw that an operator stopped it.
+    pub stopped: bool,
 }
 
 /// The diagnosis.
@@ -237,6 +257,7 @@ fn ended(container: &Container, context: &Context<'_>, now: Instant) -> Diagnosi
         _ if failed_to_start && container.state == State::Exited => start_failed(container, down, now),
         End::Stopped => leave("stopped by an operator"),
         End::WithDaemon => untold("it went down with the Docker daemon"),
+        End::Unknown if context.stopped => leave("stopped by an operator"),
         End::Unknown if policy.heals_unknown => died(container, history, policy, policy.settle, now),
         End::Unknown => untold("it ended while nobody listened: whether it should run is not known"),
         End::Killed if policy.heals_killed => died(container, history, policy, KILL_SETTLE.max(policy.settle), now),

@@ -6,6 +6,7 @@
 //! * [`decide`]: what is done about a cause; pure.
 //! * [`operation`]: the replacement, step by step.
 //! * [`treat`]: one attempt, from the last look to the result. [`tell`]: what is told of it.
+//! * [`watcher`]: the task around all of it.
 //! * [`policy`]: labels and settings → what may be done to a container; pure.
 //! * [`labels`]: every label with its default and its meaning.
 //! * [`managed`]: containers that somebody else looks after; pure.
@@ -23,3 +24,4 @@ pub mod policy;
 pub mod record;
 pub mod tell;
 pub mod treat;
+pub mod watcher;

@@ -3,10 +3,12 @@
 //! Budgets belong to the place (`web` on this node), not to a container's id: every replacement has a new one.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::cluster::State;
+use super::cluster::state::{Quarantined, Stop};
 use super::policy::Policy;
 use crate::docker::ContainerId;
 
@@ -50,7 +52,9 @@ pub struct Record {
     /// Which image it had: with another one everything begins anew.
     image: String,
     /// Which container had the place last.
-    pub container: Option<ContainerId>,
+    container: Option<ContainerId>,
+    /// An operator stopped this container.
+    stopped: Option<ContainerId>,
 }
 
 /// Why nothing is done now.
@@ -156,22 +160,61 @@ impl Record {
         self.attempts.iter().filter(|at| **at + window > now).count()
     }
 
-    /// What is kept over a restart of the agent: the ages of the attempts, and the quarantine's rest and level.
-    #[must_use]
-    pub fn ages(&self, now: Instant) -> (Vec<Duration>, u32, Option<(Duration, u32, String)>) {
-        let ages = self.attempts.iter().map(|at| now.saturating_duration_since(*at)).collect();
-        let quarantine = self.quarantine.as_ref().map(|quarantine| {
-            (quarantine.until.saturating_duration_since(now), quarantine.level, quarantine.reason.clone())
-        });
-        (ages, self.failures, quarantine)
+    /// An operator stopped this container, or it runs again.
+    pub fn stopped(&mut self, container: Option<&ContainerId>) -> bool {
+        let changed = self.stopped.as_ref() != container;
+        self.stopped = container.cloned();
+        changed
     }
 
-    /// The record that had these [`Record::ages`].
+    /// Whether an operator stopped this container.
     #[must_use]
-    pub fn restored(ages: &[Duration], failures: u32, quarantine: Option<(Duration, u32, String)>, now: Instant) -> Self {
+    pub fn is_stopped(&self, container: &ContainerId) -> bool {
+        self.stopped.as_ref() == Some(container)
+    }
+
+    /// What is kept over a restart of the agent: points in time, because the next one has another clock.
+    #[must_use]
+    pub fn state(&self, now: Instant, wall: SystemTime) -> State {
+        let at = |at: Instant| match at.checked_duration_since(now) {
+            Some(ahead) => wall.checked_add(ahead).unwrap_or(wall),
+            None => wall.checked_sub(now.saturating_duration_since(at)).unwrap_or(wall),
+        };
+        State {
+            container: self.container.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
+            image: self.image.clone(),
+            attempts: self.attempts.iter().map(|attempt| at(*attempt)).collect(),
+            failures: self.failures,
+            restarted: self.restarted,
+            quarantine: self.quarantine.as_ref().map(|quarantine| Quarantined {
+                until: at(quarantine.until),
+                level: quarantine.level,
+                reason: quarantine.reason.clone(),
+            }),
+            cause: String::new(),
+            stop: self.stopped.as_ref().map(|id| Stop { container: id.as_str().to_owned(), at: wall }),
+        }
+    }
+
+    /// The record of which an earlier run wrote this.
+    #[must_use]
+    pub fn from_state(state: &State, now: Instant, wall: SystemTime) -> Self {
         // A monotonic clock may be younger than an attempt is old: such a one counts for no window any more.
-        let attempts = ages.iter().filter_map(|age| now.checked_sub(*age)).collect();
-        let quarantine = quarantine.map(|(rest, level, reason)| Quarantine { until: now + rest.min(LONGEST), level, reason });
-        Self { attempts, failures, quarantine, ..Self::default() }
+        let ago = |at: &SystemTime| now.checked_sub(wall.duration_since(*at).unwrap_or_default());
+        let quarantine = state.quarantine.as_ref().map(|quarantine| Quarantine {
+            // Somebody else's text: never longer than we would have made it.
+            until: now + quarantine.until.duration_since(wall).unwrap_or_default().min(LONGEST),
+            level: quarantine.level.max(1),
+            reason: quarantine.reason.clone(),
+        });
+        Self {
+            attempts: state.attempts.iter().filter_map(ago).collect(),
+            failures: state.failures,
+            restarted: state.restarted,
+            image: state.image.clone(),
+            quarantine,
+            stopped: state.stop.as_ref().map(|stop| ContainerId::new(stop.container.clone())),
+            ..Self::default()
+        }
     }
 }

@@ -44,6 +44,8 @@ pub struct Patient {
     pub orphaned: Option<String>,
     /// Something ran in this place before.
     pub known: bool,
+    /// An earlier run of the agent saw that an operator stopped it.
+    pub stopped: bool,
     /// What else an operation has to know.
     pub around: Surroundings,
     /// What the container has to show afterwards.
@@ -153,6 +155,7 @@ async fn last_look<E: Engine>(docker: &Arc<E>, patient: &Patient) -> Result<Cont
         critical: patient.critical.as_ref(),
         orphaned: patient.orphaned.as_deref(),
         known: patient.known,
+        stopped: patient.stopped,
     };
     match diagnose(&container, &context, now) {
         Diagnosis::Sick { .. } => Ok(container),
