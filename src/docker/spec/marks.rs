@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::json::{Original, text};
+use super::json::{Original, at, text};
 use super::{Unclonable, label};
 use crate::docker::names;
 
@@ -89,25 +89,21 @@ pub fn is_mark(key: &str) -> bool {
     super::OPERATION_LABELS.contains(&key)
 }
 
-/// The restart policy that a container shall have once it is settled, as `POST /containers/{id}/update` takes it: the one written
-/// on it while it was staged, or else its own.
+/// The restart policy that the new container of an operation shall have once it is settled, as `POST /containers/{id}/update` takes
+/// it: the one that was written on it when it was staged. Afterwards its own counts, which an operator may have changed since.
 #[must_use]
 pub fn restart_policy(container: &Value) -> Value {
-    let own = &container["HostConfig"]["RestartPolicy"];
-    let written = container["Config"]["Labels"].get(label::RESTART_POLICY).and_then(Value::as_str);
+    let own = at(at(container, "HostConfig"), "RestartPolicy");
+    let written = at(at(container, "Config"), "Labels").get(label::RESTART_POLICY).and_then(Value::as_str);
     written.and_then(|text| serde_json::from_str(text).ok()).filter(Value::is_object).unwrap_or_else(|| plain(own))
 }
 
 /// `no` has three spellings: the word, an empty one, and nothing at all.
 pub(super) fn plain(policy: &Value) -> Value {
     match policy.as_object() {
-        Some(policy) if !text_of(policy, "Name").is_empty() => Value::Object(policy.clone()),
+        Some(_) if !text(policy, "Name").is_empty() => policy.clone(),
         _ => json!({"Name": "no"}),
     }
-}
-
-fn text_of<'a>(object: &'a Map<String, Value>, key: &str) -> &'a str {
-    object.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]
