@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::json::{Original, text};
+use super::json::{Original, at, text};
 use super::{
     ApiVersion, CloneSpec, Marks, Options, Source, Unclonable, identity, label, marks, mounts, networks, ports,
 };
@@ -48,7 +48,7 @@ pub fn clone_of(
         config.remove("MacAddress");
     }
     // Case 30: until it is settled nobody but its operation starts it; the policy waits in a label.
-    let policy = marks::plain(original.host.get("RestartPolicy").unwrap_or(&Value::Null));
+    let policy = marks::plain(at(original.host, "RestartPolicy"));
     host.insert("RestartPolicy".to_owned(), json!({"Name": "no"}));
     // Case 66: a file of the client that made the original.
     host.insert("ContainerIDFile".to_owned(), json!(""));

@@ -113,11 +113,12 @@ fn shown(field: &str, value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ID, document, marks, source};
+    use super::super::testing::{SHORT, document, marks, source};
     use super::super::{Volumes, clone_of, label};
     use super::*;
     use serde_json::json;
 
+    const SHORT_CLONE: &str = "0123456789ab";
     const CLONE: &str = "0123456789abdcef0123456789abdcef0123456789abdcef0123456789abdcef";
 
     /// What an engine would say about a clone of this document.
@@ -132,7 +133,7 @@ mod tests {
         clone["Config"] = config;
         clone["HostConfig"] = host;
         if clone["Config"]["Hostname"] == "" {
-            clone["Config"]["Hostname"] = json!(&CLONE[..12]);
+            clone["Config"]["Hostname"] = json!(SHORT_CLONE);
         }
         let mut endpoints = spec.body["NetworkingConfig"]["EndpointsConfig"].clone();
         for (network, endpoint) in &spec.connect {
@@ -142,7 +143,7 @@ mod tests {
             endpoint["EndpointID"] = json!("another");
             if network != "bridge" {
                 let mut aliases = endpoint.get("Aliases").and_then(Value::as_array).cloned().unwrap_or_default();
-                aliases.push(json!(&CLONE[..12]));
+                aliases.push(json!(SHORT_CLONE));
                 endpoint["Aliases"] = json!(aliases);
             }
         }
@@ -163,8 +164,8 @@ mod tests {
             it["HostConfig"]["Tmpfs"] = json!({"/run": ""});
             it["HostConfig"]["NetworkMode"] = json!("net-a");
             it["NetworkSettings"]["Networks"] = json!({
-                "net-a": {"Aliases": ["db", &ID[..12]], "IPAMConfig": {"IPv4Address": "10.0.0.9"}, "IPAddress": "10.0.0.9"},
-                "net-b": {"Aliases": [&ID[..12]], "IPAMConfig": null, "IPAddress": "10.1.0.9"},
+                "net-a": {"Aliases": ["db", SHORT], "IPAMConfig": {"IPv4Address": "10.0.0.9"}, "IPAddress": "10.0.0.9"},
+                "net-b": {"Aliases": [SHORT], "IPAMConfig": null, "IPAddress": "10.1.0.9"},
             });
             it["Mounts"] = json!([
                 {"Type": "volume", "Name": "anon", "Source": "/x", "Destination": "/data", "RW": true},
@@ -199,7 +200,7 @@ mod tests {
             ("Path", |it| it["Path"] = json!("other")),
             ("Config.Env", |it| it["Config"]["Env"] = json!(["A=1", "B=2"])),
             ("Config.Cmd", |it| it["Config"]["Cmd"] = json!(null)),
-            ("Config.Hostname", |it| it["Config"]["Hostname"] = json!(&ID[..12])),
+            ("Config.Hostname", |it| it["Config"]["Hostname"] = json!(SHORT)),
             ("Config.Entrypoint", |it| it["Config"]["Entrypoint"] = json!(["/entry"])),
             ("Config.ExposedPorts.80/tcp", |it| it["Config"]["ExposedPorts"] = json!({})),
             ("Config.Volumes./more", |it| it["Config"]["Volumes"]["/more"] = json!({})),
@@ -219,10 +220,10 @@ mod tests {
             ("HostConfig.OfTheFuture", |it| it["HostConfig"]["OfTheFuture"] = json!(1)),
             ("Networks.net-a.Aliases", |it| it["NetworkSettings"]["Networks"]["net-a"]["Aliases"] = json!(["x"])),
             ("Networks.net-a.IPAMConfig.IPv4Address", |it| {
-                it["NetworkSettings"]["Networks"]["net-a"]["IPAMConfig"] = json!({})
+                it["NetworkSettings"]["Networks"]["net-a"]["IPAMConfig"] = json!({});
             }),
             ("Networks.net-b.Connected", |it| {
-                it["NetworkSettings"]["Networks"].as_object_mut().unwrap().remove("net-b").unwrap();
+                drop(it["NetworkSettings"]["Networks"].as_object_mut().unwrap().remove("net-b"));
             }),
             ("Mounts./data.What", |it| it["Mounts"][0]["Name"] = json!("fresh")),
             ("Mounts./b.RW", |it| it["Mounts"][1]["RW"] = json!(true)),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::json::{Original, is_empty, text};
+use super::json::{Original, at, is_empty, text};
 use super::{Source, label};
 
 /// Whether the host name in the document is one that somebody asked for.
@@ -33,7 +33,7 @@ pub(super) fn names(original: &Original<'_>, node: Option<&str>, config: &mut Ma
 pub(super) fn entrypoint(image: Option<&Value>, config: &mut Map<String, Value>) {
     let has_none = config.get("Entrypoint").is_none_or(Value::is_null);
     // An image that cannot be seen may have one.
-    let images_own = image.is_none_or(|image| !is_empty(&image["Config"]["Entrypoint"]));
+    let images_own = image.is_none_or(|image| !is_empty(at(at(image, "Config"), "Entrypoint")));
     if has_none && images_own {
         config.insert("Entrypoint".to_owned(), json!([""]));
     }
@@ -43,10 +43,10 @@ pub(super) fn entrypoint(image: Option<&Value>, config: &mut Map<String, Value>)
 /// name its image by id remembers it in a label.
 #[must_use]
 pub fn image_reference(container: &Value) -> &str {
-    let config = &container["Config"];
+    let config = at(container, "Config");
     let own = text(config, "Image");
     let is_pinned = !own.is_empty() && own == text(container, "Image");
-    let written = text(&config["Labels"], label::IMAGE);
+    let written = text(at(config, "Labels"), label::IMAGE);
     if is_pinned && !written.is_empty() { written } else { own }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn image(source: &Source<'_>, config: &mut Map<String, Value>) -> Str
 
 /// Case 15: a name or an index may stand for images of several platforms. Only engines that can hold those say which one it was.
 pub(super) fn platform(container: &Value) -> Option<String> {
-    let platform = &container["ImageManifestDescriptor"]["platform"];
+    let platform = at(at(container, "ImageManifestDescriptor"), "platform");
     let (os, architecture, variant) = (text(platform, "os"), text(platform, "architecture"), text(platform, "variant"));
     if os.is_empty() || architecture.is_empty() {
         return None;

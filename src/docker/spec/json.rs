@@ -6,6 +6,11 @@ use serde_json::{Map, Value};
 
 use super::Unclonable;
 
+/// The value under a key; null if there is none.
+pub(super) fn at<'a>(object: &'a Value, key: &str) -> &'a Value {
+    object.get(key).unwrap_or(&Value::Null)
+}
+
 /// The text under a key.
 pub(super) fn text<'a>(object: &'a Value, key: &str) -> &'a str {
     object.get(key).and_then(Value::as_str).unwrap_or_default()

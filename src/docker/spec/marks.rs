@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::json::{Original, text};
+use super::json::{Original, at, text};
 use super::{Unclonable, label};
 use crate::docker::names;
 
@@ -93,7 +93,7 @@ pub fn is_mark(key: &str) -> bool {
 /// on it as long as its name says that it is not, and then its own, which an operator may have changed since.
 #[must_use]
 pub fn restart_policy(container: &Value) -> Value {
-    let own = &container["HostConfig"]["RestartPolicy"];
+    let own = at(at(container, "HostConfig"), "RestartPolicy");
     if names::logical(text(container, "Name").trim_start_matches('/')).1 == names::Role::Settled {
         return plain(own);
     }
@@ -103,20 +103,16 @@ pub fn restart_policy(container: &Value) -> Value {
 /// The restart policy that an operation wrote on the container that it made.
 #[must_use]
 pub fn written_restart_policy(container: &Value) -> Option<Value> {
-    let written = container["Config"]["Labels"].get(label::RESTART_POLICY).and_then(Value::as_str)?;
+    let written = at(at(container, "Config"), "Labels").get(label::RESTART_POLICY).and_then(Value::as_str)?;
     serde_json::from_str(written).ok().filter(Value::is_object)
 }
 
 /// `no` has three spellings: the word, an empty one, and nothing at all.
 pub(super) fn plain(policy: &Value) -> Value {
     match policy.as_object() {
-        Some(policy) if !text_of(policy, "Name").is_empty() => Value::Object(policy.clone()),
+        Some(_) if !text(policy, "Name").is_empty() => policy.clone(),
         _ => json!({"Name": "no"}),
     }
-}
-
-fn text_of<'a>(object: &'a Map<String, Value>, key: &str) -> &'a str {
-    object.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ impl CloneSpec {
     /// clone has to see first that they are there.
     #[must_use]
     pub fn volumes(&self) -> Vec<&str> {
-        mounts::named_volumes(&self.body["HostConfig"])
+        mounts::named_volumes(json::at(&self.body, "HostConfig"))
     }
 }
 

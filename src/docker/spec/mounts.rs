@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::json::{Original, clean, entries, is_empty, members, text};
+use super::json::{Original, at, clean, entries, is_empty, members, text};
 use super::{Unclonable, Volumes, label};
 
 /// Where a mount of the document comes from.
@@ -40,7 +40,7 @@ pub(super) fn origin(original: &Original<'_>, mount: &Value) -> Origin {
             Origin::Anonymous
         }
         Some(_) => Origin::Asked,
-        None if is_volume && is_empty(&original.host["VolumesFrom"]) => Origin::Anonymous,
+        None if is_volume && is_empty(at(original.host, "VolumesFrom")) => Origin::Anonymous,
         None => Origin::Inherited,
     }
 }
@@ -88,7 +88,7 @@ pub(super) fn adopt(
         host.insert("Mounts".to_owned(), Value::Array(asked));
     }
     // Case 25: its places are asked for one by one now, and the other container's name need not mean anything any more.
-    if !is_empty(&original.host["VolumesFrom"]) {
+    if !is_empty(at(original.host, "VolumesFrom")) {
         host.insert("VolumesFrom".to_owned(), Value::Null);
     }
     if handling == Volumes::Adopt

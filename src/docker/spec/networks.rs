@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::json::{Original, entries, is_empty, text};
+use super::json::{Original, at, entries, is_empty, text};
 use super::{ApiVersion, Unclonable, label};
 
 /// What the engine says about a place in a network, and nobody can ask for. What is not in this list travels: a field that this
@@ -149,14 +149,14 @@ pub(super) fn links(host: &Value) -> Vec<String> {
 
 /// Writes the links in a copy of `HostConfig`.
 pub(super) fn correct_links(original: &Original<'_>, host: &mut Map<String, Value>) {
-    if !is_empty(&original.host["Links"]) {
+    if !is_empty(at(original.host, "Links")) {
         host.insert("Links".to_owned(), json!(links(original.host)));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{ID, document};
+    use super::super::testing::{SHORT, document};
     use super::*;
 
     const OLD: ApiVersion = ApiVersion { major: 1, minor: 41 };
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn place(id: &str) -> Value {
-        json!({"IPAMConfig": null, "Links": null, "Aliases": [&ID[..12]], "NetworkID": id, "EndpointID": "e", "Gateway": "10.0.0.1",
+        json!({"IPAMConfig": null, "Links": null, "Aliases": [SHORT], "NetworkID": id, "EndpointID": "e", "Gateway": "10.0.0.1",
             "IPAddress": "10.0.0.2", "IPPrefixLen": 16, "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0,
             "MacAddress": "02:42:0a:00:00:02", "DriverOpts": null, "DNSNames": ["web"]})
     }
@@ -247,8 +247,8 @@ mod tests {
             });
             places.unwrap().first[&network].get("Aliases").cloned()
         };
-        assert_eq!(with_aliases("net-a", json!(["db", &ID[..12], "primary"])), Some(json!(["db", "primary"])));
-        assert_eq!(with_aliases("net-a", json!([&ID[..12]])), None);
+        assert_eq!(with_aliases("net-a", json!(["db", SHORT, "primary"])), Some(json!(["db", "primary"])));
+        assert_eq!(with_aliases("net-a", json!([SHORT])), None);
         assert_eq!(with_aliases("net-a", json!(null)), None);
         assert_eq!(with_aliases("bridge", json!(["db"])), None);
     }

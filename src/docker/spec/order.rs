@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::json::{Original, entries, is_empty, text};
+use super::json::{Original, at, entries, is_empty, text};
 use super::{networks, ports};
 
 /// Why the old container has to be stopped before the new one starts, one reason each; none: they can run side by side.
@@ -17,7 +17,7 @@ pub fn stop_first_reasons(container: &Value, drivers: &BTreeMap<String, String>,
         return vec!["the engine's document about it cannot be read".to_owned()];
     };
     let mut reasons = Vec::new();
-    if container["State"]["Running"] == Value::Bool(false) {
+    if at(at(container, "State"), "Running") == &Value::Bool(false) {
         reasons.push("it does not run, so there is nothing to overlap with".to_owned());
     }
     let is_connectable = networks::is_connectable(&original);
@@ -28,7 +28,7 @@ pub fn stop_first_reasons(container: &Value, drivers: &BTreeMap<String, String>,
         reasons.extend(fixed.iter().map(|port| format!("it has the host's port {port} for itself")));
     }
     for (network, place) in original.networks() {
-        let addresses = place.get("IPAMConfig").unwrap_or(&Value::Null);
+        let addresses = at(place, "IPAMConfig");
         for address in [text(addresses, "IPv4Address"), text(addresses, "IPv6Address")] {
             if !address.is_empty() {
                 reasons.push(format!("it has the address {address} in {network} for itself"));
@@ -60,7 +60,7 @@ pub fn stop_first_reasons(container: &Value, drivers: &BTreeMap<String, String>,
     for device in entries(original.host, "Devices") {
         reasons.push(format!("it uses the device {}", text(device, "PathOnHost")));
     }
-    if !is_empty(original.host.get("DeviceRequests").unwrap_or(&Value::Null)) {
+    if !is_empty(at(original.host, "DeviceRequests")) {
         reasons.push("it uses devices such as GPUs".to_owned());
     }
     reasons

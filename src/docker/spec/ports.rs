@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::json::{Original, entries, is_empty, members, text};
+use super::json::{Original, at, entries, is_empty, members, text};
 
 /// Corrects the ports in copies of `Config` and `HostConfig`.
 pub(super) fn correct(
@@ -21,7 +21,7 @@ pub(super) fn correct(
             }
         }
     } else if pin {
-        let observed = original.document.get("NetworkSettings").unwrap_or(&Value::Null);
+        let observed = at(original.document, "NetworkSettings");
         if members(observed, "Ports").next().is_none() {
             warnings.push("its random ports cannot be kept: it does not run, and has none".to_owned());
         }
@@ -33,7 +33,7 @@ pub(super) fn correct(
 /// Case 52: the bindings, with the numbers that the engine has chosen where none was asked for.
 pub(super) fn pinned(original: &Original<'_>) -> Map<String, Value> {
     let mut bindings = original.host.get("PortBindings").map(Original::copy).unwrap_or_default();
-    let settings = original.document.get("NetworkSettings").unwrap_or(&Value::Null);
+    let settings = at(original.document, "NetworkSettings");
     for (port, observed) in members(settings, "Ports") {
         let observed = observed.as_array().map_or(&[][..], Vec::as_slice);
         if observed.is_empty() {
@@ -77,8 +77,8 @@ fn is_random(binding: &Value) -> bool {
 }
 
 /// The ports of the host that nobody else can have while this container runs.
-pub(super) fn fixed<'a>(host: &'a Value) -> impl Iterator<Item = &'a str> + use<'a> {
-    members(host, "PortBindings").flat_map(|(port, _)| entries(&host["PortBindings"], port)).filter_map(|binding| {
+pub(super) fn fixed(host: &Value) -> impl Iterator<Item = &str> {
+    members(host, "PortBindings").flat_map(|(port, _)| entries(at(host, "PortBindings"), port)).filter_map(|binding| {
         let number = text(binding, "HostPort");
         // A range of one number is that number.
         let single = number.split_once('-').map_or(number, |(first, last)| if first == last { first } else { "" });

@@ -6,6 +6,8 @@ use super::{Marks, Source};
 
 /// The container's id.
 pub(super) const ID: &str = "d366429b06d844c4f9020785e68221f3c2672347beddb7ea783b1f72103a63e6";
+/// The same, short.
+pub(super) const SHORT: &str = "d366429b06d8";
 /// Its image's id.
 pub(super) const IMAGE_ID: &str = "sha256:91ac65db92b8b4008fdc418ebd34b4ea36f42335b6ef5e68d369084c225e0664";
 
@@ -22,7 +24,7 @@ pub(super) fn document(edit: impl FnOnce(&mut Value)) -> Value {
         "Args": ["1000"],
         "State": {"Running": true},
         "Config": {
-            "Hostname": &ID[..12], "Domainname": "", "User": "", "Env": ["A=1"], "Cmd": ["sleep", "1000"], "Image": "web:1",
+            "Hostname": SHORT, "Domainname": "", "User": "", "Env": ["A=1"], "Cmd": ["sleep", "1000"], "Image": "web:1",
             "Volumes": null, "WorkingDir": "", "Entrypoint": null, "Labels": {},
         },
         "HostConfig": {

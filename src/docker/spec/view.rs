@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::clone::{COMPOSE_REPLACE, has_derived_quota};
-use super::json::{Original, clean, entries, is_empty, text};
+use super::json::{Original, at, clean, entries, is_empty, text};
 use super::mounts::{Origin, origin};
 use super::{Options, Volumes, identity, is_mark, label, marks, networks, ports};
 
@@ -132,7 +132,7 @@ fn config(document: &Original<'_>) -> Value {
 
 /// A clone's policy is the one that waits for it, until it has one.
 fn policy(document: &Original<'_>, is_clone: bool) -> Value {
-    let mut policy = marks::plain(document.host.get("RestartPolicy").unwrap_or(&Value::Null));
+    let mut policy = marks::plain(at(document.host, "RestartPolicy"));
     if is_clone && text(&policy, "Name") == "no" && document.label(label::RESTART_POLICY).is_some() {
         policy = marks::restart_policy(document.document);
     }
