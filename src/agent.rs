@@ -4,12 +4,15 @@
 //! |---|---|---|
 //! | observer | follows Docker | at shutdown, or when the engine is another one than at the start |
 //! | worker | keeps Consul true | at shutdown, after its goodbye |
+//! | healer | the health-watcher: replaces what fails | at shutdown, when the step under way is done |
 //! | http | `/healthz`, `/readyz`, `/metrics` | at shutdown |
 //!
 //! A task that ends before the shutdown, or panics, ends the process with a status that is not zero: the supervisor
 //! (Docker's restart policy) starts it again, and everything it needs to know is in Docker and in Consul.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod healing;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

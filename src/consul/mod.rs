@@ -30,8 +30,9 @@ pub use client::{Client, ClientError};
 pub use error::{Class, ConsulError};
 pub use facts::{AgentFacts, Right};
 pub use kv::KvStore;
-pub use model::{ConsulSeen, 
-    ActualCheck, ActualService, Check, CheckKind, CheckTls, Probe, Service, Snapshot, Status, TaggedAddress, Weights,
+pub use model::{
+    ActualCheck, ActualService, Check, CheckKind, CheckTls, ConsulSeen, Probe, Service, Snapshot, Status,
+    TaggedAddress, Weights,
 };
 pub use registry::Registry;
 pub use store::{Entry, InstanceCheck, InstanceHealth, Listing, Store};

@@ -126,6 +126,18 @@ impl Document {
         self.text("Name").trim_start_matches('/')
     }
 
+    /// What is at this place (`/State/StartedAt`); null if nothing is.
+    #[must_use]
+    pub fn at(&self, place: &str) -> &Value {
+        self.0.pointer(place).unwrap_or(&Value::Null)
+    }
+
+    /// The value of a container's label; empty if it does not have it.
+    #[must_use]
+    pub fn label(&self, key: &str) -> &str {
+        self.at("/Config/Labels").get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// The snapshot that an inspect would have given, when this is a container's.
     pub fn container(&self, lens: &Lens) -> Result<Container, DockerError> {
         inspect::read(self.0.to_string().as_bytes(), lens)

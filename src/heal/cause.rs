@@ -155,8 +155,9 @@ pub fn diagnose(container: &Container, context: &Context<'_>, now: Instant) -> D
             State::Removing => "being removed",
             _ => "Docker gives it a state that this version does not know",
         }),
-        Standing::Restarting => in_loop(container, context, now)
-            .unwrap_or_else(|| watch(history.since(Standing::Restarting), LOOP_WINDOW, now, "Docker is starting it again")),
+        Standing::Restarting => in_loop(container, context, now).unwrap_or_else(|| {
+            watch(history.since(Standing::Restarting), LOOP_WINDOW, now, "Docker is starting it again")
+        }),
         Standing::Down => ended(container, context, now),
         running => {
             if let Some(until) = history.stopping_until(container).filter(|until| *until > now) {
@@ -199,8 +200,14 @@ fn unhealthy(container: &Container, context: &Context<'_>, now: Instant) -> Diag
     }
     let health = container.health.as_ref();
     let evidence = health.map_or_else(String::new, |health| match health.exit_code {
-        Some(-1) => format!("{} failed probes in a row; the last one could not run or did not end", health.failing_streak),
-        Some(code) => format!("{} failed probes in a row; the last one: exit {code}: {}", health.failing_streak, health.output.trim()),
+        Some(-1) => {
+            format!("{} failed probes in a row; the last one could not run or did not end", health.failing_streak)
+        }
+        Some(code) => format!(
+            "{} failed probes in a row; the last one: exit {code}: {}",
+            health.failing_streak,
+            health.output.trim()
+        ),
         None => format!("{} failed probes in a row", health.failing_streak),
     });
     Diagnosis::Sick { cause: Cause::Unhealthy, evidence, since }
@@ -221,7 +228,8 @@ fn in_loop(container: &Container, context: &Context<'_>, now: Instant) -> Option
     let waits_since = context.history.since(Standing::Restarting);
     let long = waits_since.is_some_and(|since| since + LOOP_WINDOW <= now);
     (restarts >= LOOP_RESTARTS || long).then(|| {
-        let evidence = format!("Docker started it {restarts} times within {LOOP_WINDOW:?}; exit code {}", container.exit_code);
+        let evidence =
+            format!("Docker started it {restarts} times within {LOOP_WINDOW:?}; exit code {}", container.exit_code);
         sick(Cause::CrashLoop, evidence, waits_since.unwrap_or(now))
     })
 }

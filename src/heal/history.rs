@@ -228,7 +228,7 @@ impl History {
             return End::Stopped;
         }
         let Some(died) = marks().rev().find(|mark| mark.what == What::Die) else { return End::Unknown };
-        if self.gap && !self.heard_of_this_end(died, container) {
+        if self.gap && !Self::heard_of_this_end(died, container) {
             return End::Unknown;
         }
         let killed = marks()
@@ -265,7 +265,7 @@ impl History {
     }
 
     /// Whether the `die` that was heard is the end that a look shows, to the second: engines round one of the two.
-    fn heard_of_this_end(&self, died: &Mark, container: &Container) -> bool {
+    fn heard_of_this_end(died: &Mark, container: &Container) -> bool {
         const ROUNDING: i64 = 1_500_000_000;
         EventTime::parse(&container.finished_at).is_some_and(|finished| (finished.0 - died.at.0).abs() < ROUNDING)
     }

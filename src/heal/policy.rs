@@ -240,11 +240,7 @@ impl Policy {
 
 /// The policy of a container, and what the author of its labels should know. `published`: it has a registration in Consul.
 #[must_use]
-pub fn policy(
-    container: &Container,
-    settings: &Heal,
-    published: bool,
-) -> (Policy, Vec<Note>) {
+pub fn policy(container: &Container, settings: &Heal, published: bool) -> (Policy, Vec<Note>) {
     let mut from = Reader::new(&container.labels);
     let probe = container.life.probe;
     let applies = applies(container, settings, published, &mut from);

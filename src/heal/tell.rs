@@ -124,8 +124,12 @@ impl News {
             Cure::NoBetter(why) => {
                 (Kind::HealFailed, format!("{name} is {cause} ({evidence}) and was {done}, which did not help: {why}"))
             }
-            Cure::Hopeless(why) => (Kind::HealFailed, format!("{name} is {cause} ({evidence}) and cannot be {done}: {why}")),
-            Cure::Cancelled(why) => (Kind::Cancelled, format!("{name} was {cause} ({evidence}); nothing is done: {why}")),
+            Cure::Hopeless(why) => {
+                (Kind::HealFailed, format!("{name} is {cause} ({evidence}) and cannot be {done}: {why}"))
+            }
+            Cure::Cancelled(why) => {
+                (Kind::Cancelled, format!("{name} was {cause} ({evidence}); nothing is done: {why}"))
+            }
             Cure::Interrupted(why) => {
                 (Kind::Cancelled, format!("{name} was {cause} ({evidence}); interrupted, to be taken up again: {why}"))
             }
@@ -150,9 +154,31 @@ impl News {
             (self.kind.as_str(), &self.name, &self.container, &self.cause, &self.action);
         let replaced_by = self.replaced_by.as_deref().unwrap_or_default();
         if self.kind.is_alert() {
-            tracing::warn!(event, name, container, cause, action, replaced_by, took_ms = self.took_ms, outage_ms = self.outage_ms, "{}", self.text);
+            tracing::warn!(
+                event,
+                name,
+                container,
+                cause,
+                action,
+                replaced_by,
+                took_ms = self.took_ms,
+                outage_ms = self.outage_ms,
+                "{}",
+                self.text
+            );
         } else {
-            tracing::info!(event, name, container, cause, action, replaced_by, took_ms = self.took_ms, outage_ms = self.outage_ms, "{}", self.text);
+            tracing::info!(
+                event,
+                name,
+                container,
+                cause,
+                action,
+                replaced_by,
+                took_ms = self.took_ms,
+                outage_ms = self.outage_ms,
+                "{}",
+                self.text
+            );
         }
     }
 }

@@ -152,6 +152,7 @@ pub struct Watcher<E, S> {
 
 impl<E: Engine + Control, S: Store> Watcher<E, S> {
     /// A watcher at this place.
+    #[must_use]
     pub fn new(place: Place, ends: Ends<E, S>) -> Self {
         let now = Instant::now();
         let keys = Keys::new(&place.heal.prefix, &place.node);
@@ -228,7 +229,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             }
         };
         if tokio::time::timeout(FAREWELL, rest).await.is_err() {
-            tracing::warn!(event = "heal_cut", "a treatment did not come to a halt in time: it is taken up again at the next start");
+            tracing::warn!(
+                event = "heal_cut",
+                "a treatment did not come to a halt in time: it is taken up again at the next start"
+            );
         }
     }
 
@@ -243,7 +247,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                     self.prune();
                 }
             }
-            Heard::Seen(container) => self.see(container, now),
+            Heard::Seen(container) => self.see(&container, now),
             Heard::Gone(id) => self.vanish(&id),
             Heard::Lost => {
                 self.connected = false;
@@ -269,14 +273,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
     }
 
-    fn see(&mut self, container: Arc<Container>, now: Instant) {
+    fn see(&mut self, container: &Container, now: Instant) {
         let id = container.id.clone();
-        self.histories.entry(id.clone()).or_default().seen(&container, now);
-        self.learn(&container);
+        self.histories.entry(id.clone()).or_default().seen(container, now);
+        self.learn(container);
         let before = self.watched.remove(&id);
-        let sight = Sight { container: Container::clone(&container), draining: false, settling: false };
+        let sight = Sight { container: container.clone(), draining: false, settling: false };
         let published = before.as_ref().is_some_and(|before| before.published) || self.is_published(&sight);
-        let (policy, notes) = super::policy::policy(&container, &self.place.heal, published);
+        let (policy, notes) = super::policy::policy(container, &self.place.heal, published);
         if before.as_ref().is_none_or(|before| before.sight.container.labels != container.labels) {
             for note in notes {
                 tracing::warn!(event = "heal_label", container = %id, name = %container.name, label = %note.about, "{}: {}: {}", container.name, note.about, note.text);
@@ -285,7 +289,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let (critical, diagnosis, told, due) = before.map_or((None, Diagnosis::Well, String::new(), None), |before| {
             (before.critical, before.diagnosis, before.told, before.due)
         });
-        let hands_off = self.place.never.reason(&container, &policy);
+        let hands_off = self.place.never.reason(container, &policy);
         let watched = Watched {
             sight: Arc::new(sight),
             policy: Arc::new(policy),
@@ -298,7 +302,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         };
         self.watched.insert(id.clone(), watched);
         self.consider(&id, now);
-        for dependent in self.dependents(&container) {
+        for dependent in self.dependents(container) {
             self.consider(&dependent, now);
         }
     }

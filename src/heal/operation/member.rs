@@ -28,10 +28,7 @@ impl Member {
         Self {
             id: container.id.clone(),
             role,
-            running: matches!(
-                container.state,
-                State::Running | State::Paused | State::Restarting | State::Unknown(_)
-            ),
+            running: matches!(container.state, State::Running | State::Paused | State::Restarting | State::Unknown(_)),
             ever_started: EventTime::parse(&container.started_at).is_some(),
             restart_policy: (container.life.restart_policy.name.clone(), container.life.restart_policy.maximum_retries),
         }

@@ -80,27 +80,29 @@ pub async fn prepare<D: Control>(
     around: &Surroundings,
 ) -> Result<Prepared, Unprepared> {
     if around.is_linked {
-        return Err(Unprepared::Restart("other containers link to it (--link), and links follow the old one".to_owned()));
+        return Err(Unprepared::Restart(
+            "other containers link to it (--link), and links follow the old one".to_owned(),
+        ));
     }
     let original = docker.document(id.as_str()).await?;
     let document = original.value();
-    let image = docker.image(document["Image"].as_str().unwrap_or_default()).await?;
+    let image = docker.image(original.at("/Image").as_str().unwrap_or_default()).await?;
     let reference = spec::image_reference(document);
-    let tag = docker.image(&reference).await?;
-    let running = document["State"]["Running"] == true;
+    let tag = docker.image(reference).await?;
+    let running = *original.at("/State/Running") == true;
     if policy.volumes == policy::Volumes::Refuse {
         refuse_loss(docker, id, document).await?;
     }
-    let (order, why_order) = order(docker, document, running, policy, around).await?;
+    let (order, why_order) = order(docker, &original, running, policy, around).await?;
     let mut marks = Marks::next(document).map_err(|error| Unprepared::Hopeless(error.to_string()))?;
-    marks.order = order.as_str().to_owned();
-    marks.cause = around.cause.to_string();
+    order.as_str().clone_into(&mut marks.order);
+    around.cause.as_str().clone_into(&mut marks.cause);
     marks.since.clone_from(&around.since);
     marks.by.clone_from(&around.by);
     let source = Source {
         container: document,
         image: image.as_ref().map(Document::value),
-        tag: tag.as_ref().and_then(|tag| tag.value()["Id"].as_str()),
+        tag: tag.as_ref().and_then(|tag| tag.at("/Id").as_str()),
         api: around.api,
         node: Some(&around.node),
     };
@@ -124,7 +126,7 @@ pub async fn prepare<D: Control>(
         let _left = docker.remove(new.as_str(), true).await;
         return Err(error);
     }
-    let is_composed = document["Config"]["Labels"][COMPOSE_PROJECT].is_string();
+    let is_composed = !original.label(COMPOSE_PROJECT).is_empty();
     Ok(Prepared {
         plan: Plan {
             op: marks.op,
@@ -156,7 +158,7 @@ async fn refuse_loss<D: Control>(docker: &D, id: &ContainerId, document: &Value)
 
 async fn order<D: Control>(
     docker: &D,
-    document: &Value,
+    document: &Document,
     running: bool,
     policy: &Policy,
     around: &Surroundings,
@@ -173,12 +175,12 @@ async fn order<D: Control>(
         return Ok((Order::StopFirst, "others share its namespaces".to_owned()));
     }
     let mut drivers = BTreeMap::new();
-    for name in document["NetworkSettings"]["Networks"].as_object().into_iter().flat_map(|all| all.keys()) {
+    for name in document.at("/NetworkSettings/Networks").as_object().into_iter().flat_map(|all| all.keys()) {
         if let Some(network) = docker.network(name).await? {
-            drivers.insert(name.clone(), network.value()["Driver"].as_str().unwrap_or_default().to_owned());
+            drivers.insert(name.clone(), network.at("/Driver").as_str().unwrap_or_default().to_owned());
         }
     }
-    let reasons = spec::stop_first_reasons(document, &drivers, policy.shareable);
+    let reasons = spec::stop_first_reasons(document.value(), &drivers, policy.shareable);
     Ok(if reasons.is_empty() {
         (Order::StartFirst, "both can run side by side".to_owned())
     } else {
@@ -197,17 +199,18 @@ async fn create<D: Control>(docker: &D, clone: &CloneSpec, marks: &Marks) -> Res
             // Ours, if an answer was lost or an earlier run left it. A container that was made a moment ago and not by us
             // belongs to somebody who is at the same work.
             let Ok(found) = docker.document(&clone.name).await else { return Err(error.into()) };
-            let label = |key: &str| found.value()["Config"]["Labels"][key].as_str().unwrap_or_default();
-            let fresh = label(spec::label::OP) == marks.op
-                && label(spec::label::BY) == marks.by
-                && found.value()["State"]["StartedAt"].as_str().is_none_or(|at| at.starts_with("0001-"));
-            if fresh && label(spec::label::SINCE) == marks.since {
+            let ours = found.label(spec::label::OP) == marks.op
+                && found.label(spec::label::BY) == marks.by
+                && found.label(spec::label::SINCE) == marks.since;
+            if ours {
                 return Ok(ContainerId::new(found.id()));
             }
             Err(Unprepared::Trouble(format!("{} exists already: an earlier operation, or another agent's", clone.name)))
         }
         Trouble::ImageMissing => Err(Unprepared::Restart(format!("its image is gone: {error}"))),
-        Trouble::MountMissing | Trouble::Invalid => Err(Unprepared::Hopeless(format!("Docker takes no clone of it: {error}"))),
+        Trouble::MountMissing | Trouble::Invalid => {
+            Err(Unprepared::Hopeless(format!("Docker takes no clone of it: {error}")))
+        }
         _ => Err(error.into()),
     }
 }
@@ -238,7 +241,7 @@ async fn remove_corpses<D: Control>(docker: &D, name: &str) -> Result<(), Unprep
     for id in docker.labelled(&format!("{}={name}", spec::label::NAME)).await? {
         let Ok(document) = docker.document(id.as_str()).await else { continue };
         let (place, role) = crate::docker::names::logical(document.name());
-        if role == Role::Failed && place == name && document.value()["State"]["Running"] == false {
+        if role == Role::Failed && place == name && *document.at("/State/Running") == false {
             docker.remove(id.as_str(), false).await?;
         }
     }

@@ -131,7 +131,7 @@ impl<E: Engine + Control> Operation<E> {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     report.trouble = Some(error.to_string());
-                    if !self.give_in(&step, &error, &mut memory) {
+                    if !Self::give_in(&step, &error, &mut memory) {
                         wait(backoff.next(fastrand::f64()), shutdown).await;
                     }
                 }
@@ -183,7 +183,7 @@ impl<E: Engine + Control> Operation<E> {
     }
 
     /// Whether a refusal changes the plan; otherwise the step is tried again.
-    fn give_in(&self, step: &Step, error: &DockerError, memory: &mut Memory) -> bool {
+    fn give_in(step: &Step, error: &DockerError, memory: &mut Memory) -> bool {
         let trouble = classify(error);
         if matches!(trouble, Trouble::Unknown | Trouble::Gone | Trouble::Busy) {
             return false;
@@ -192,7 +192,9 @@ impl<E: Engine + Control> Operation<E> {
             Step::StartNew => memory.start_error = Some(error.to_string()),
             // Told to start again, once: it is not rolled back from there.
             Step::StartOld => {}
-            Step::RenameOld(Role::Retired) => memory.blocked = Some(format!("the old container cannot be renamed: {error}")),
+            Step::RenameOld(Role::Retired) => {
+                memory.blocked = Some(format!("the old container cannot be renamed: {error}"))
+            }
             Step::RenameOld(_) | Step::RenameNew(_) if matches!(trouble, Trouble::NameTaken(_)) => {
                 memory.blocked = Some(format!("somebody else has the name: {error}"));
             }

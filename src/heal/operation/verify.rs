@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Memory;
-use crate::heal::cause::Cause;
 use crate::docker::{Container, HealthStatus, State};
+use crate::heal::cause::Cause;
 
 /// What is known of the new container so far.
 #[derive(Debug, Clone, PartialEq, Eq)]

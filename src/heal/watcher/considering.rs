@@ -12,8 +12,8 @@ use crate::docker::names::{self, Role};
 use crate::docker::{ContainerId, Control, Engine};
 use crate::heal::brakes::Brake;
 use crate::heal::cause::{Cause, Context, Diagnosis, diagnose};
-use crate::heal::history::{End, Standing};
 use crate::heal::decide::{Action, Case, Decision, decide};
+use crate::heal::history::{End, Standing};
 use crate::heal::policy::Applies;
 use crate::heal::tell::{Kind, News};
 
@@ -92,7 +92,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             }
         }
         if well && ooms >= OOMS {
-            self.tell_once(id, Kind::NotHealed, "oom", format!("{name}: {ooms} processes in it were killed for want of memory within {OOM_WINDOW:?}; it runs on"));
+            self.tell_once(
+                id,
+                Kind::NotHealed,
+                "oom",
+                format!(
+                    "{name}: {ooms} processes in it were killed for want of memory within {OOM_WINDOW:?}; it runs on"
+                ),
+            );
         }
         match diagnosis {
             Diagnosis::Well => {
@@ -118,7 +125,12 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         if *cause != Cause::Orphaned
             && let Some(parent) = self.waits_for_parent(&watched.sight.container)
         {
-            return self.tell_once(id, Kind::NotHealed, "parent", format!("{name} is {cause}: {parent}, whose namespace it shares, comes first"));
+            return self.tell_once(
+                id,
+                Kind::NotHealed,
+                "parent",
+                format!("{name} is {cause}: {parent}, whose namespace it shares, comes first"),
+            );
         }
         let record = self.records.entry(place.to_owned()).or_default();
         let paused = self.pauses.paused(&self.place.node, place, SystemTime::now());
@@ -136,15 +148,25 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             watched: self.watched.values().filter(|it| it.hands_off.is_none()).count(),
             consul: self.seen.borrow().reachable,
         };
-        let decision = decide(&case, now);
+        let decided = decide(&case, now);
         let observe = self.place.heal.mode == HealMode::Observe || watched.policy.applies == Applies::Observe;
-        match decision {
+        match decided {
             Decision::Act(action) if observe && *cause != Cause::Asked => {
-                self.tell_once(id, Kind::WouldHeal, "would", format!("{name} is {cause} ({evidence}): it would be {}", would(action)));
+                self.tell_once(
+                    id,
+                    Kind::WouldHeal,
+                    "would",
+                    format!("{name} is {cause} ({evidence}): it would be {}", would(action)),
+                );
             }
             Decision::Act(action) => self.begin(id, place, action, cause, evidence, now),
             Decision::Notify => {
-                self.tell_once(id, Kind::NotHealed, "notify", format!("{name} is {cause} ({evidence}); its labels ask to be told, and for nothing else"));
+                self.tell_once(
+                    id,
+                    Kind::NotHealed,
+                    "notify",
+                    format!("{name} is {cause} ({evidence}); its labels ask to be told, and for nothing else"),
+                );
             }
             Decision::GiveUp(why) => self.give_up(id, place, cause, &why, now),
             Decision::Refuse(brake) => self.refused(id, cause, evidence, &brake, now),
@@ -152,12 +174,15 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     }
 
     pub(super) fn refused(&mut self, id: &ContainerId, cause: &Cause, evidence: &str, brake: &Brake, now: Instant) {
-        self.schedule(id, brake.until().unwrap_or(now + if matches!(brake, Brake::Correlated { .. }) { SUSPECT } else { ASK_AGAIN }));
+        self.schedule(
+            id,
+            brake.until().unwrap_or(now + if matches!(brake, Brake::Correlated { .. }) { SUSPECT } else { ASK_AGAIN }),
+        );
         let Some(watched) = self.watched.get(id) else { return };
         let name = watched.sight.container.name.clone();
         let why = match brake {
             // The end of the one under way thinks all of them over; nobody needs a line about it.
-            Brake::Busy => return,
+            Brake::Busy | Brake::Quarantine(_) => return,
             Brake::Correlated { sick, of } => {
                 if self.correlated_told.is_some_and(|told| told + SUSPECT_TOLD > now) {
                     return;
@@ -172,11 +197,15 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             Brake::Paused(why) => format!("healing is paused: {why}"),
             Brake::NodeBudget(_) => "the budget of this node is used up for now".to_owned(),
             Brake::Backoff(_) => "it is too early after the last attempt".to_owned(),
-            Brake::Quarantine(_) => return,
             Brake::Service(why) | Brake::Cluster(why) => why.clone(),
             Brake::WithoutConsul => "Consul is away (REMORA_HEAL_WITHOUT_CONSUL=none)".to_owned(),
         };
-        self.tell_once(id, Kind::NotHealed, brake.as_str(), format!("{name} is {cause} ({evidence}); nothing is done now: {why}"));
+        self.tell_once(
+            id,
+            Kind::NotHealed,
+            brake.as_str(),
+            format!("{name} is {cause} ({evidence}); nothing is done now: {why}"),
+        );
     }
 
     /// Nothing more is done for a while: its `healing` check turns critical, and somebody is told.

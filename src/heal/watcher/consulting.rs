@@ -40,7 +40,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let reachable = self.seen.borrow().reachable;
         if reachable && !self.listing && self.list_at <= now {
             self.listing = true;
-            let (store, prefix, index) = (Arc::clone(&self.store), format!("{}/heal/", self.place.heal.prefix), self.list_index);
+            let (store, prefix, index) =
+                (Arc::clone(&self.store), format!("{}/heal/", self.place.heal.prefix), self.list_index);
             self.jobs.spawn(async move { Job::Listed(store.list(&prefix, Some((index, WATCH))).await) });
         }
         if reachable
@@ -123,25 +124,24 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
     }
 
-    pub(super) fn ask_taken(&mut self, ask: &Ask, taken: Result<bool, ConsulError>, now: Instant) {
+    pub(super) fn ask_taken(&mut self, ask: &Ask, taken: &Result<bool, ConsulError>, now: Instant) {
         if !matches!(taken, Ok(true)) {
             return;
         }
         match ask.wish {
             Wish::Release => self.release(&ask.name, &ask.by, now),
             Wish::Heal => {
-                let found = self.watched.iter().find(|(_, it)| it.sight.container.name == ask.name).map(|(id, _)| id.clone());
-                match found {
-                    Some(id) => {
-                        tracing::info!(event = "heal_asked", name = %ask.name, by = %ask.by, "{}: a replacement was asked for by {}", ask.name, ask.by);
-                        self.records.entry(ask.name.clone()).or_default().forget();
-                        self.asked.push_back(id);
-                        self.act_on_asks(now);
-                    }
-                    None => {
-                        let text = format!("{} is not on this node, although {} asked for its replacement", ask.name, ask.by);
-                        self.tell(News::decision(Kind::NotHealed, &ask.name, "", Cause::Asked.as_str(), text));
-                    }
+                let found =
+                    self.watched.iter().find(|(_, it)| it.sight.container.name == ask.name).map(|(id, _)| id.clone());
+                if let Some(id) = found {
+                    tracing::info!(event = "heal_asked", name = %ask.name, by = %ask.by, "{}: a replacement was asked for by {}", ask.name, ask.by);
+                    self.records.entry(ask.name.clone()).or_default().forget();
+                    self.asked.push_back(id);
+                    self.act_on_asks(now);
+                } else {
+                    let text =
+                        format!("{} is not on this node, although {} asked for its replacement", ask.name, ask.by);
+                    self.tell(News::decision(Kind::NotHealed, &ask.name, "", Cause::Asked.as_str(), text));
                 }
             }
         }

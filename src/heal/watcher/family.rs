@@ -13,8 +13,11 @@ use crate::registration::Peers;
 impl<E: Engine + Control, S: Store> Peers for Watcher<E, S> {
     fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
         let by_id = self.watched.get(&ContainerId::new(id_or_name));
-        let by_name =
-            || self.watched.values().find(|it| it.sight.container.name == id_or_name || it.sight.container.id.short() == id_or_name);
+        let by_name = || {
+            self.watched
+                .values()
+                .find(|it| it.sight.container.name == id_or_name || it.sight.container.id.short() == id_or_name)
+        };
         by_id.or_else(by_name).map(|watched| Arc::clone(&watched.sight))
     }
 
@@ -54,7 +57,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             let Some(there) = self.find(parent) else {
                 let successor = self.successors.get(parent).and_then(|id| self.watched.get(id))?;
                 let runs = successor.sight.container.state == State::Running;
-                return runs.then(|| format!("{}, whose namespace it shares, was replaced", successor.sight.container.name));
+                return runs
+                    .then(|| format!("{}, whose namespace it shares, was replaced", successor.sight.container.name));
             };
             let started = |of: &Container| EventTime::parse(&of.started_at);
             let later = started(&there.container) > started(container);
@@ -74,7 +78,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     /// Whether one of its parents has to be healed first.
     pub(super) fn waits_for_parent(&self, container: &Container) -> Option<String> {
         parents(container).find_map(|parent| {
-            let there = self.watched.iter().find(|(id, it)| id.as_str() == parent || it.sight.container.name == parent)?;
+            let there =
+                self.watched.iter().find(|(id, it)| id.as_str() == parent || it.sight.container.name == parent)?;
             matches!(there.1.diagnosis, crate::heal::cause::Diagnosis::Sick { .. })
                 .then(|| there.1.sight.container.name.clone())
         })
@@ -83,14 +88,18 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     /// Containers that share a namespace of this one, by its id, its name, or an id that it has taken the place of.
     pub(super) fn dependents(&self, of: &Container) -> Vec<ContainerId> {
         let former = of.labels.get(label::REPLACES).map(String::as_str).unwrap_or_default();
-        let is_of = |parent: &str| parent == of.id.as_str() || parent == of.name || (!former.is_empty() && former.split(',').any(|id| id == parent));
+        let is_of = |parent: &str| {
+            parent == of.id.as_str()
+                || parent == of.name
+                || (!former.is_empty() && former.split(',').any(|id| id == parent))
+        };
         let all = self.watched.iter();
         all.filter(|(_, it)| parents(&it.sight.container).any(is_of)).map(|(id, _)| id.clone()).collect()
     }
 
     /// Whether others link to it (`--link`).
     pub(super) fn is_linked(&self, container: &Container) -> bool {
-        self.watched.values().any(|it| it.sight.container.life.links.iter().any(|link| *link == container.name))
+        self.watched.values().any(|it| it.sight.container.life.links.contains(&container.name))
     }
 }
 

@@ -61,7 +61,9 @@ impl Never {
         let here = host == "localhost" || address.is_some_and(|it| it.is_loopback() || self.host.contains(&it));
         let publishes = container.bindings.values().flatten().any(|binding| binding.host_port == *port);
         let own_address = container.networks.values().any(|endpoint| {
-            address.is_some_and(|it| endpoint.ipv4.map(IpAddr::V4) == Some(it) || endpoint.ipv6.map(IpAddr::V6) == Some(it))
+            address.is_some_and(|it| {
+                endpoint.ipv4.map(IpAddr::V4) == Some(it) || endpoint.ipv6.map(IpAddr::V6) == Some(it)
+            })
         });
         let by_name = container.name == *host || container.labels.get("com.docker.compose.service") == Some(host);
         let in_hosts_network = looks_so && container.network_mode == NetworkMode::Host;

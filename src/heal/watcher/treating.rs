@@ -115,7 +115,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             let mut services = snapshot
                 .services
                 .values()
-                .filter(|service| service.meta.get(crate::consul::Service::META_CONTAINER).map(String::as_str) == Some(id.as_str()))
+                .filter(|service| {
+                    service.meta.get(crate::consul::Service::META_CONTAINER).map(String::as_str) == Some(id.as_str())
+                })
                 .peekable();
             services.peek()?;
             Some(services.all(|service| {
@@ -132,7 +134,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 self.slots = Some(*slots);
                 let Some(current) = self.current.take() else { return };
                 match *result {
-                    Ok(treated) => self.treated(current, treated, now),
+                    Ok(treated) => self.treated(current, &treated, now),
                     Err(brake) => {
                         self.undo(&current);
                         let cause = Cause::Unhealthy;
@@ -146,7 +148,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             Job::Found(found) => self.found_unfinished(found, now),
             Job::Resumed(resumed) => self.resumed(*resumed, now),
             Job::Listed(listed) => self.listed(listed, now),
-            Job::Taken(ask, taken) => self.ask_taken(&ask, taken, now),
+            Job::Taken(ask, taken) => self.ask_taken(&ask, &taken, now),
             Job::Saved(place, saved) => self.saved(&place, saved),
         }
     }
@@ -159,8 +161,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
     }
 
-    fn treated(&mut self, current: Current, treated: Treated, now: Instant) {
-        self.tell(News::treatment(&treated, &current.evidence));
+    fn treated(&mut self, current: Current, treated: &Treated, now: Instant) {
+        self.tell(News::treatment(treated, &current.evidence));
         let record = self.records.entry(current.name.clone()).or_default();
         if treated.action == Action::Restart {
             record.restarted = true;
@@ -244,7 +246,10 @@ pub(super) async fn with_slot<T, S: Store>(
         }
     };
     if slots.release(store).await.is_err() {
-        tracing::debug!(event = "slot_not_released", "the slot of the cluster's semaphore could not be given back; Consul frees it");
+        tracing::debug!(
+            event = "slot_not_released",
+            "the slot of the cluster's semaphore could not be given back; Consul frees it"
+        );
     }
     (slots, Ok(result))
 }

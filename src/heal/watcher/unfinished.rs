@@ -79,10 +79,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             docker: Arc::clone(&self.docker),
             old: unfinished.old.clone(),
             new: unfinished.new.clone(),
-            demands: policy.as_ref().map_or(
-                Demands { within: second(60), for_so_long: second(10) },
-                |policy| Demands { within: policy.verify_timeout, for_so_long: policy.min_healthy },
-            ),
+            demands: policy.as_ref().map_or(Demands { within: second(60), for_so_long: second(10) }, |policy| {
+                Demands { within: policy.verify_timeout, for_so_long: policy.min_healthy }
+            }),
             stop_timeout: policy.as_ref().map_or(second(10), |policy| policy.stop_timeout),
             drain: policy.as_ref().map_or(second(0), |policy| policy.drain(plan.order == Order::StartFirst)),
             passing: self.passing(),
@@ -115,7 +114,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 for unfinished in found {
                     let other = ContainerId::new(unfinished.by.clone());
                     let is_ours = unfinished.by == self.place.by;
-                    let lives = self.watched.get(&other).is_some_and(|it| it.sight.container.state == crate::docker::State::Running);
+                    let lives = self
+                        .watched
+                        .get(&other)
+                        .is_some_and(|it| it.sight.container.state == crate::docker::State::Running);
                     if !is_ours && lives {
                         tracing::info!(event = "heal_foreign", name = %unfinished.plan.name, by = %unfinished.by, "{}: a replacement is under way by another agent", unfinished.plan.name);
                         continue;
@@ -139,7 +141,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let name = &unfinished.plan.name;
         let text = match &report.outcome {
             Some(Outcome::Replaced) => format!("{name}: the replacement that was left half-way is finished"),
-            Some(Outcome::KeptNew(why)) => format!("{name}: the replacement that was left half-way is kept, although {why}"),
+            Some(Outcome::KeptNew(why)) => {
+                format!("{name}: the replacement that was left half-way is kept, although {why}")
+            }
             Some(Outcome::RolledBack(why) | Outcome::Cancelled(why)) => {
                 format!("{name}: the replacement that was left half-way is taken back: {why}")
             }
@@ -194,7 +198,7 @@ async fn find<D: Control>(docker: &D, retired: Vec<(ContainerId, String)>) -> Re
                 name: place.to_owned(),
                 order: Order::StopFirst,
                 cause: Cause::Died,
-                restart_policy: document.value()["HostConfig"]["RestartPolicy"].clone(),
+                restart_policy: document.at("/HostConfig/RestartPolicy").clone(),
                 on_failure: OnFailure::Rollback,
                 keep_failed: false,
                 fresh: false,
@@ -209,10 +213,9 @@ async fn find<D: Control>(docker: &D, retired: Vec<(ContainerId, String)>) -> Re
 
 /// What the labels of a new container say.
 fn read(document: &Document) -> Option<Unfinished> {
-    let labels = &document.value()["Config"]["Labels"];
-    let label = |key: &str| labels[key].as_str().unwrap_or_default();
+    let label = |key: &str| document.label(key);
     let old = label(label::REPLACES).split(',').next().filter(|id| !id.is_empty())?;
-    let is_composed = labels["com.docker.compose.project"].is_string();
+    let is_composed = !label("com.docker.compose.project").is_empty();
     Some(Unfinished {
         plan: Plan {
             op: label(label::OP).to_owned(),
@@ -234,13 +237,12 @@ fn read(document: &Document) -> Option<Unfinished> {
 /// its restart policy, and whatever policy that has now an operator may have given it.
 fn is_open(new: &Document, old: Option<&Document>, plan: &Plan) -> bool {
     match (names::logical(new.name()), old) {
-        ((_, Role::Settled), None) => false,
         // The old one has been given another name by somebody: that is not ours any more.
         ((name, Role::Settled), Some(old)) => {
             let (place, role) = names::logical(old.name());
             name == plan.name && place == plan.name && role == Role::Retired
         }
         ((_, Role::Staged | Role::Undo), _) => true,
-        ((_, Role::Retired | Role::Failed), _) => false,
+        ((_, Role::Settled), None) | ((_, Role::Retired | Role::Failed), _) => false,
     }
 }
