@@ -25,8 +25,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::config::{Config, ConfigError, ConfigErrors, Filter, HostAddress};
-use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, Service, Status};
+use crate::config::{Config, HealMode, ConfigError, ConfigErrors, Filter, HostAddress};
+use crate::consul::{
+    AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, ConsulSeen, KvStore, Service, Status,
+};
+use crate::heal::watcher::{Ends, Watcher};
 use crate::docker::observe::Observer;
 use crate::docker::{DockerEngine, DockerError, Engine, EngineInfo, Lens, NetworkMode};
 use crate::host::{self, Candidates, Choice};
@@ -37,6 +40,10 @@ use crate::template::Template;
 
 /// Changes that wait between observing and reconciling. When it is full the observer keeps the rest, one per container.
 const CHANGES: usize = 256;
+
+/// Events and looks that wait for the health-watcher: several for each of a thousand containers. What does not fit is looked at
+/// again.
+const SIGNALS: usize = 4096;
 
 /// `docker stop` kills after ten seconds; the goodbye itself is bounded by seven.
 const SHUTDOWN: Duration = Duration::from_secs(9);
@@ -312,10 +319,31 @@ async fn publish(
     let Some((settings, info)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
     let own = own_service(&settings, config.http);
     let own_id = own.id.clone();
+    let place = healing::place(&config.heal, &config.consul.address, &info, &settings);
+    let (given_up, _given_up) = watch::channel(Arc::new(HashMap::new()));
+    let (_seen, seen) = watch::channel(ConsulSeen::default());
+    let (hear, heard) = mpsc::channel(SIGNALS);
+    let (telling, mut news) = mpsc::channel(CHANGES);
+    let docker = Arc::new(engine);
+    let watcher = Watcher::new(
+        place,
+        Ends {
+            docker: Arc::clone(&docker),
+            store: Arc::new(KvStore::new(client.clone())),
+            heard,
+            seen,
+            given_up,
+            telling,
+        },
+    );
     let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
-    let observer =
-        Observer::new(Arc::new(engine), info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
+    let mut observer =
+        Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
+    let heals = config.heal.mode != HealMode::Off;
+    if heals {
+        observer = observer.with_listener(hear);
+    }
     let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, metrics };
     let registry = Arc::new(AgentRegistry::new(client));
     let worker = Worker::new(registry, Book::new(settings, own), own_id, config.health_ttl, wiring);
@@ -335,6 +363,15 @@ async fn publish(
             "worker"
         }
     });
+    if heals {
+        tasks.spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                tokio::join!(watcher.run(shutdown), async { while news.recv().await.is_some() {} });
+                "healer"
+            }
+        });
+    }
     let first = tasks.join_next().await.map_or("publish", name_of);
     // Whoever ended first: the other one ends with it, the worker with its goodbye only if that was asked for.
     observing.cancel();
