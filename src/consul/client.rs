@@ -332,7 +332,7 @@ async fn body(mut response: Response, limit: usize) -> Result<Result<Vec<u8>, Ve
 }
 
 /// The two innermost causes of an error, without a URL: `tcp connect error: Connection refused (os error 111)`.
-fn causes(error: reqwest::Error) -> String {
+pub(crate) fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut texts = vec![error.to_string()];
     let mut cause = std::error::Error::source(&error);

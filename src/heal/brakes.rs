@@ -87,6 +87,12 @@ impl Node {
         }
     }
 
+    /// How many places are sick.
+    #[must_use]
+    pub fn sick(&self) -> usize {
+        self.sick.len()
+    }
+
     /// An operation began.
     pub fn began(&mut self, now: Instant) {
         self.operations.push_back(now);

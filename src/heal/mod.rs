@@ -5,7 +5,8 @@
 //! * [`record`]: attempts, back-off and quarantine of a place; [`brakes`]: those of the node; pure.
 //! * [`decide`]: what is done about a cause; pure.
 //! * [`operation`]: the replacement, step by step.
-//! * [`treat`]: one attempt, from the last look to the result. [`tell`]: what is told of it.
+//! * [`treat`]: one attempt, from the last look to the result. [`tell`]: what is told of it; [`teller`]: the task that
+//!   carries it to Consul's KV and to a webhook.
 //! * [`watcher`]: the task around all of it.
 //! * [`policy`]: labels and settings → what may be done to a container; pure.
 //! * [`labels`]: every label with its default and its meaning.
@@ -23,5 +24,6 @@ pub mod operation;
 pub mod policy;
 pub mod record;
 pub mod tell;
+pub mod teller;
 pub mod treat;
 pub mod watcher;

@@ -1,9 +1,31 @@
 //! What is told of healing: one event per decision and per treatment, the same in the log, in Consul's KV, in the metrics and to a
-//! webhook. The watcher never waits for any of them: events go through a bounded queue to the [`Teller`].
+//! webhook. The watcher never waits for any of them: events go through a bounded queue ([`Telling`]) to the
+//! [`Teller`](super::teller::Teller).
 
-use serde::Serialize;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::brakes::Brake;
+use super::cause::Cause;
+use super::decide::Action;
 use super::treat::{Cure, Treated};
+use crate::registration::values::head;
+use crate::telemetry::{HealAction, HealBrake, HealCause, HealOperation, HealOutcome, Metrics, clean};
+
+/// News that waits for the teller. It only moves them on to where they wait for their peers: this is never full for long.
+const QUEUE: usize = 64;
+
+/// News that `remora status` shows.
+const SHOWN: usize = 20;
+
+/// Bytes of the text of each of these.
+const SHOWN_TEXT: usize = 300;
 
 /// What kind of news it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -48,6 +70,12 @@ impl Kind {
     pub const fn is_alert(self) -> bool {
         matches!(self, Self::GaveUp | Self::NodeSuspect | Self::HealFailed)
     }
+
+    /// Whether the webhook hears of it: alerts, and treatments that helped. The rest would make nobody do anything.
+    #[must_use]
+    pub const fn is_posted(self) -> bool {
+        self.is_alert() || matches!(self, Self::Healed)
+    }
 }
 
 /// One piece of news.
@@ -72,6 +100,9 @@ pub struct News {
     /// What was done: replace, restart, start, stop.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub action: String,
+    /// How it ended: healed, no-better, hopeless, cancelled, interrupted.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub outcome: &'static str,
     /// In one sentence.
     pub text: String,
     /// The steps, with milliseconds since the beginning.
@@ -86,6 +117,9 @@ pub struct News {
     /// The last lines of the old container's log.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub log: String,
+    /// What the metrics count, if it was a treatment.
+    #[serde(skip)]
+    pub operation: Option<HealOperation>,
 }
 
 impl News {
@@ -101,11 +135,13 @@ impl News {
             replaced_by: None,
             cause: cause.to_owned(),
             action: String::new(),
+            outcome: "",
             text,
             steps: Vec::new(),
             took_ms: None,
             outage_ms: None,
             log: String::new(),
+            operation: None,
         }
     }
 
@@ -136,10 +172,20 @@ impl News {
         };
         let text = if treated.how.is_empty() { text } else { format!("{text} ({})", treated.how.join("; ")) };
         let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let outcome = HealOutcome::from(&treated.cure);
+        let operation = HealOperation {
+            action: treated.action.into(),
+            outcome,
+            cause: (&treated.cause).into(),
+            took: treated.took,
+            outage: treated.report.as_ref().map(|report| report.outage),
+        };
         let steps = treated.report.iter().flat_map(|report| &report.steps);
         Self {
             replaced_by: treated.new.as_ref().map(|id| id.short().to_owned()),
             action: treated.action.as_str().to_owned(),
+            outcome: outcome.as_str(),
+            operation: Some(operation),
             steps: steps.map(|(step, at)| ((*step).to_owned(), millis(*at))).collect(),
             took_ms: Some(millis(treated.took)),
             outage_ms: treated.report.as_ref().map(|report| millis(report.outage)),
@@ -180,5 +226,184 @@ impl News {
                 self.text
             );
         }
+    }
+}
+
+/// A piece of news as `remora status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The `event=` field of the log.
+    pub event: String,
+    /// In one sentence.
+    pub text: String,
+}
+
+/// The watcher's end of everything that tells: nothing here waits, and nothing here fails.
+#[derive(Debug, Clone)]
+pub struct Telling {
+    node: String,
+    queue: mpsc::Sender<News>,
+    metrics: Arc<Metrics>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The newest, oldest first.
+    last: Mutex<VecDeque<Told>>,
+    /// The queue was full, and that was told.
+    full: AtomicBool,
+}
+
+impl Telling {
+    /// The handle, and what the [`Teller`](super::teller::Teller) reads.
+    #[must_use]
+    pub fn new(node: impl Into<String>, metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<News>) {
+        let (queue, news) = mpsc::channel(QUEUE);
+        (Self { node: node.into(), queue, metrics, shared: Arc::default() }, news)
+    }
+
+    /// Tells it: in the log and the metrics at once, elsewhere when there is time.
+    pub fn tell(&self, mut news: News) {
+        news.time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        news.node.clone_from(&self.node);
+        news.log_line();
+        if let Some(operation) = &news.operation {
+            self.metrics.heal_operation(operation);
+        }
+        let told = Told {
+            time: news.time.clone(),
+            event: news.kind.as_str().to_owned(),
+            text: head(&clean(&news.text), SHOWN_TEXT).to_owned(),
+        };
+        let mut last = self.shared.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() >= SHOWN {
+            last.pop_front();
+        }
+        last.push_back(told);
+        drop(last);
+        match self.queue.try_send(news) {
+            Ok(()) => self.shared.full.store(false, Ordering::Relaxed),
+            Err(error) => {
+                self.metrics.heal_news_dropped();
+                let full = matches!(error, TrySendError::Full(_));
+                if full && !self.shared.full.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        event = "news_dropped",
+                        "more happens than can be told elsewhere: some of it is in this log only"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The last twenty pieces of news, oldest first.
+    #[must_use]
+    pub fn last(&self) -> Vec<Told> {
+        self.shared.last.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+impl From<Action> for HealAction {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Replace => Self::Replace,
+            Action::Restart => Self::Restart,
+            Action::Start => Self::Start,
+            Action::Stop => Self::Stop,
+        }
+    }
+}
+
+impl From<&Cure> for HealOutcome {
+    fn from(cure: &Cure) -> Self {
+        match cure {
+            Cure::Healed => Self::Healed,
+            Cure::NoBetter(_) => Self::NoBetter,
+            Cure::Hopeless(_) => Self::Hopeless,
+            Cure::Cancelled(_) => Self::Cancelled,
+            Cure::Interrupted(_) => Self::Interrupted,
+        }
+    }
+}
+
+impl From<&Cause> for HealCause {
+    fn from(cause: &Cause) -> Self {
+        match cause {
+            Cause::Unhealthy => Self::Unhealthy,
+            Cause::StuckStarting => Self::StuckStarting,
+            Cause::Died => Self::Died,
+            Cause::CrashLoop => Self::CrashLoop,
+            Cause::StartFailed => Self::StartFailed,
+            Cause::Critical => Self::Critical,
+            Cause::Orphaned => Self::Orphaned,
+            Cause::Asked => Self::Asked,
+        }
+    }
+}
+
+impl From<&Brake> for HealBrake {
+    fn from(brake: &Brake) -> Self {
+        match brake {
+            Brake::Holdoff(_) => Self::Holdoff,
+            Brake::Paused(_) => Self::Paused,
+            Brake::Busy => Self::Busy,
+            Brake::NodeBudget(_) => Self::NodeBudget,
+            Brake::Correlated { .. } => Self::Correlated,
+            Brake::Backoff(_) => Self::Backoff,
+            Brake::Quarantine(_) => Self::Quarantine,
+            Brake::Service(_) => Self::Service,
+            Brake::Cluster(_) => Self::Cluster,
+            Brake::WithoutConsul => Self::WithoutConsul,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given_up(name: &str) -> News {
+        News::decision(Kind::GaveUp, name, "0123456789ab", "died", format!("{name} is given up"))
+    }
+
+    #[test]
+    fn words_are_the_same_everywhere() {
+        for action in [Action::Replace, Action::Restart, Action::Start, Action::Stop] {
+            assert_eq!(HealAction::from(action).as_str(), action.as_str());
+        }
+        for cause in HealCause::ALL {
+            assert_eq!(HealCause::from(&Cause::parse(cause.as_str())), *cause);
+        }
+        for brake in [Brake::Busy, Brake::Correlated { sick: 1, of: 2 }, Brake::WithoutConsul] {
+            assert_eq!(HealBrake::from(&brake).as_str(), brake.as_str());
+        }
+    }
+
+    #[test]
+    fn news_get_time_and_node_and_nobody_is_waited_for() {
+        let metrics = Arc::new(Metrics::new());
+        let (telling, mut queue) = Telling::new("n1", Arc::clone(&metrics));
+        for number in 0..QUEUE + 3 {
+            telling.tell(given_up(&format!("web{number}")));
+        }
+        let first = queue.try_recv().unwrap();
+        assert_eq!(first.node, "n1");
+        assert!(humantime::parse_rfc3339(&first.time).is_ok(), "{}", first.time);
+        assert!(metrics.encode().contains("\nremora_heal_news_dropped_total 3\n"));
+        let last = telling.last();
+        assert_eq!((last.len(), last[SHOWN - 1].text.as_str()), (SHOWN, "web66 is given up"));
+        assert_eq!(last[0].event, "heal_gave_up");
+        drop(queue);
+        telling.tell(given_up("web"));
+        assert!(metrics.encode().contains("\nremora_heal_news_dropped_total 4\n"));
     }
 }

@@ -17,7 +17,7 @@ mod unfinished;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -30,7 +30,7 @@ use super::cluster::{Asks, Keys, Pauses, Slots};
 use super::history::History;
 use super::policy::Policy;
 use super::record::Record;
-use super::tell::News;
+use super::tell::{News, Telling};
 use crate::config;
 use crate::consul::{ConsulSeen, Store};
 use crate::docker::spec::ApiVersion;
@@ -78,7 +78,7 @@ pub struct Ends<E, S> {
     /// Containers that were given up, with the reason, for their `healing` checks.
     pub given_up: watch::Sender<Arc<HashMap<ContainerId, String>>>,
     /// What is told.
-    pub telling: mpsc::Sender<News>,
+    pub telling: Telling,
 }
 
 /// A container that is watched.
@@ -114,7 +114,7 @@ pub struct Watcher<E, S> {
     heard: mpsc::Receiver<Heard>,
     seen: watch::Receiver<ConsulSeen>,
     given_up: watch::Sender<Arc<HashMap<ContainerId, String>>>,
-    telling: mpsc::Sender<News>,
+    telling: Telling,
     watched: HashMap<ContainerId, Watched>,
     histories: HashMap<ContainerId, History>,
     /// Former ids → the containers that have their places now.
@@ -201,6 +201,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         self.shutdown = shutdown.child_token();
         loop {
             self.start_jobs();
+            self.measure();
             let wake = self.wake_at();
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -404,13 +405,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
     }
 
-    /// The news, in the log and to whoever listens. Nobody is waited for.
-    fn tell(&self, mut news: News) {
-        news.time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        news.node.clone_from(&self.place.node);
-        news.log_line();
-        if self.telling.try_send(news).is_err() {
-            tracing::debug!(event = "news_dropped", "nobody takes the news fast enough");
-        }
+    /// The news, to whoever listens. Nobody is waited for.
+    fn tell(&self, news: News) {
+        self.telling.tell(news);
     }
 }

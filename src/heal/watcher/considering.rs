@@ -174,6 +174,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     }
 
     pub(super) fn refused(&mut self, id: &ContainerId, cause: &Cause, evidence: &str, brake: &Brake, now: Instant) {
+        self.telling.metrics().heal_refused(brake.into());
         self.schedule(
             id,
             brake.until().unwrap_or(now + if matches!(brake, Brake::Correlated { .. }) { SUSPECT } else { ASK_AGAIN }),

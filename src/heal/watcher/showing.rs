@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
@@ -29,5 +30,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             }
             changed
         });
+    }
+
+    /// The gauges.
+    pub(super) fn measure(&self) {
+        let now = Instant::now();
+        let metrics = self.telling.metrics();
+        metrics.heal_incidents(self.node.sick());
+        metrics.heal_quarantined(self.records.values().filter(|record| record.quarantined(now).is_some()).count());
+        metrics.heal_paused(self.pauses.paused(&self.place.node, "", SystemTime::now()).is_some());
     }
 }
