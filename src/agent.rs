@@ -12,7 +12,7 @@
 
 mod healing;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +25,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::config::{Config, HealMode, ConfigError, ConfigErrors, Filter, HostAddress};
-use crate::consul::{
-    AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, ConsulSeen, KvStore, Service, Status,
-};
-use crate::heal::watcher::{Ends, Watcher};
+use crate::config::{Config, ConfigError, ConfigErrors, Filter, HealMode, HostAddress};
+use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, ConsulSeen, Service, Status};
 use crate::docker::observe::Observer;
 use crate::docker::{DockerEngine, DockerError, Engine, EngineInfo, Lens, NetworkMode};
 use crate::host::{self, Candidates, Choice};
@@ -320,31 +317,18 @@ async fn publish(
     let own = own_service(&settings, config.http);
     let own_id = own.id.clone();
     let place = healing::place(&config.heal, &config.consul.address, &info, &settings);
-    let (given_up, _given_up) = watch::channel(Arc::new(HashMap::new()));
-    let (_seen, seen) = watch::channel(ConsulSeen::default());
+    let (consul_seen, seen) = watch::channel(ConsulSeen::default());
     let (hear, heard) = mpsc::channel(SIGNALS);
-    let (telling, mut news) = mpsc::channel(CHANGES);
     let docker = Arc::new(engine);
-    let watcher = Watcher::new(
-        place,
-        Ends {
-            docker: Arc::clone(&docker),
-            store: Arc::new(KvStore::new(client.clone())),
-            heard,
-            seen,
-            given_up,
-            telling,
-        },
-    );
+    let (watcher, teller) = healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics);
     let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
-    let mut observer =
-        Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
+    let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
     let heals = config.heal.mode != HealMode::Off;
     if heals {
         observer = observer.with_listener(hear);
     }
-    let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, metrics };
+    let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, seen: consul_seen, metrics };
     let registry = Arc::new(AgentRegistry::new(client));
     let worker = Worker::new(registry, Book::new(settings, own), own_id, config.health_ttl, wiring);
     let mut tasks = JoinSet::new();
@@ -367,7 +351,7 @@ async fn publish(
         tasks.spawn({
             let shutdown = shutdown.clone();
             async move {
-                tokio::join!(watcher.run(shutdown), async { while news.recv().await.is_some() {} });
+                tokio::join!(watcher.run(shutdown.clone()), teller.run(shutdown));
                 "healer"
             }
         });

@@ -1,8 +1,6 @@
 //! The health-watcher against a real Docker Engine and a real Consul.
 //!
 //! * `replaces`: what fails is replaced, in both orders, and taken back if the new one is no better.
-//! * `respects`: what an operator does is left as it is.
-//! * `crashes`: the agent is killed in the middle.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +10,7 @@
     reason = "a test fails loudly"
 )]
 
+#[allow(dead_code, reason = "the other test binaries use the rest of it")]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -10,7 +10,7 @@ use crate::support::scene::{Plan, Scene};
 
 /// Everything as fast as it goes.
 fn quick(test: &'static str) -> Plan {
-    Scene::plan(test).env("REMORA_HEAL_HOLDOFF", "1s").env("REMORA_HEAL_SETTLE", "1s")
+    Scene::plan(test).env("REMORA_HEAL", "on").env("REMORA_HEAL_HOLDOFF", "1s").env("REMORA_HEAL_SETTLE", "1s")
 }
 
 /// Labels that set all thresholds to nothing.
@@ -71,11 +71,14 @@ async fn an_unhealthy_container_is_replaced_and_keeps_name_policy_and_labels() {
 async fn a_crash_without_restart_policy_is_replaced_with_the_same_fixed_port() {
     let mut scene = quick("crash").start().await;
     let port = crate::support::free_port();
-    let mut spec = scene.engine.container("web").publish_as("80/tcp", "127.0.0.1", port);
+    let mut spec = scene.engine.container("web").publish_as("80/tcp", "0.0.0.0", port);
     for (key, value) in AT_ONCE {
         spec = spec.label(key, value);
     }
-    let web = spec.command(&["/bin/busybox", "sh", "-c", "trap 'exit 1' USR1; while :; do /bin/busybox sleep 0.05; done"]).run().await;
+    let web = spec
+        .command(&["/bin/busybox", "sh", "-c", "trap 'exit 1' USR1; while :; do /bin/busybox sleep 0.05; done"])
+        .run()
+        .await;
     scene.catalog.becomes(&scene.id(&web, 80), "passing", Duration::from_secs(10)).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     scene.engine.kill(&web, "USR1").await;
