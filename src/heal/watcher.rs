@@ -17,7 +17,7 @@ mod unfinished;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -25,11 +25,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::brakes::Node;
-use super::cause::{CriticalCheck, Diagnosis};
+use super::cause::{Cause, CriticalCheck, Diagnosis};
 use super::cluster::{Asks, Keys, Pauses, Slots};
 use super::history::History;
 use super::policy::Policy;
 use super::record::Record;
+use super::status::Asked;
 use super::tell::{News, Telling};
 use crate::config;
 use crate::consul::{ConsulSeen, Store};
@@ -79,6 +80,8 @@ pub struct Ends<E, S> {
     pub given_up: watch::Sender<Arc<HashMap<ContainerId, String>>>,
     /// What is told.
     pub telling: Telling,
+    /// Who wants to know how healing stands.
+    pub asked: Asked,
 }
 
 /// A container that is watched.
@@ -100,7 +103,9 @@ struct Watched {
 struct Current {
     id: ContainerId,
     name: String,
+    cause: Cause,
     evidence: String,
+    since: SystemTime,
     /// What was remembered before it began, for when nothing came of it.
     before: Record,
     charged: bool,
@@ -115,6 +120,7 @@ pub struct Watcher<E, S> {
     seen: watch::Receiver<ConsulSeen>,
     given_up: watch::Sender<Arc<HashMap<ContainerId, String>>>,
     telling: Telling,
+    status_asked: Asked,
     watched: HashMap<ContainerId, Watched>,
     histories: HashMap<ContainerId, History>,
     /// Former ids → the containers that have their places now.
@@ -167,6 +173,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             seen: ends.seen,
             given_up: ends.given_up,
             telling: ends.telling,
+            status_asked: ends.asked,
             watched: HashMap::new(),
             histories: HashMap::new(),
             successors: HashMap::new(),
@@ -215,6 +222,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                     Err(_cancelled) => {}
                 },
                 Ok(()) = self.seen.changed() => self.consul_was_read(),
+                // Whoever does not wait for the answer any more does not miss it.
+                Some(answer) = self.status_asked.recv() => drop(answer.send(self.status(Instant::now()))),
                 () = sleep_until(wake) => self.on_time(Instant::now()),
             }
         }

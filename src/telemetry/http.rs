@@ -1,4 +1,4 @@
-//! The small HTTP server: `/healthz`, `/readyz`, `/metrics`.
+//! The small HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`.
 //!
 //! It is the only thing of Remora that strangers can speak to, so everything is bounded: connections, the time for a
 //! header and for a whole request, the size of a header, the methods, the names it answers to ([`super::host`]).
@@ -42,6 +42,7 @@ const GRACE: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// Serves until `shutdown`, and ends within a second after it.
 pub async fn serve(listener: TcpListener, face: Face, shutdown: CancellationToken) {
@@ -78,8 +79,8 @@ pub async fn serve(listener: TcpListener, face: Face, shutdown: CancellationToke
 /// one would take a place.
 async fn connection(stream: TcpStream, face: Face, shutdown: CancellationToken) {
     let answering = service_fn(|request: Request<Incoming>| {
-        let response = respond(&request, &face);
-        async move { Ok::<_, Infallible>(response) }
+        let face = &face;
+        async move { Ok::<_, Infallible>(respond(&request, face).await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -107,7 +108,7 @@ async fn connection(stream: TcpStream, face: Face, shutdown: CancellationToken) 
     }
 }
 
-fn respond<B>(request: &Request<B>, face: &Face) -> Response<Full<Bytes>> {
+async fn respond<B>(request: &Request<B>, face: &Face) -> Response<Full<Bytes>> {
     if let Err((status, reason)) = check_host(request, face) {
         return response(status, TEXT, format!("{reason}\n"));
     }
@@ -120,8 +121,10 @@ fn respond<B>(request: &Request<B>, face: &Face) -> Response<Full<Bytes>> {
         "/healthz" => verdict(face.healthy(Instant::now())),
         "/readyz" => verdict(face.ready()),
         "/metrics" => response(StatusCode::OK, metrics::CONTENT_TYPE, face.metrics().encode()),
+        "/status" => status(face, false, TEXT).await,
+        "/status.json" => status(face, true, JSON).await,
         "/" => response(StatusCode::OK, TEXT, index(face)),
-        _ => response(StatusCode::NOT_FOUND, TEXT, "expected /healthz, /readyz or /metrics\n".to_owned()),
+        _ => response(StatusCode::NOT_FOUND, TEXT, "expected /healthz, /readyz, /metrics or /status\n".to_owned()),
     }
 }
 
@@ -156,10 +159,18 @@ fn verdict(outcome: Result<(), String>) -> Response<Full<Bytes>> {
     }
 }
 
+async fn status(face: &Face, json: bool, content_type: &'static str) -> Response<Full<Bytes>> {
+    match face.status(json).await {
+        Some(Ok(text)) => response(StatusCode::OK, content_type, text),
+        Some(Err(reason)) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", clean(&reason))),
+        None => response(StatusCode::NOT_FOUND, TEXT, "healing is off (REMORA_HEAL=off)\n".to_owned()),
+    }
+}
+
 fn index(face: &Face) -> String {
     let (status, output) = face.summary();
     format!(
-        "Remora {}\n\n{status}: {output}\n\n/healthz  whether this process works\n/readyz   whether Consul says what Docker says\n/metrics  OpenMetrics\n",
+        "Remora {}\n\n{status}: {output}\n\n/healthz  whether this process works\n/readyz   whether Consul says what Docker says\n/metrics  OpenMetrics\n/status   how healing stands; also /status.json\n",
         env!("CARGO_PKG_VERSION")
     )
 }

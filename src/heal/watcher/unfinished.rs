@@ -2,6 +2,7 @@
 //! gone. It is finished by the same steps that would have been taken then, before anything else is begun.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -50,7 +51,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             self.current = Some(super::Current {
                 id: ContainerId::new(""),
                 name: String::new(),
+                cause: Cause::Died,
                 evidence: String::new(),
+                since: SystemTime::now(),
                 before: crate::heal::record::Record::default(),
                 charged: false,
             });
@@ -70,7 +73,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         self.current = Some(super::Current {
             id: unfinished.old.clone(),
             name: plan.name.clone(),
+            cause: plan.cause.clone(),
             evidence: "left half-way".to_owned(),
+            since: SystemTime::now(),
             before: crate::heal::record::Record::default(),
             charged: false,
         });
