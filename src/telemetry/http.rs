@@ -194,7 +194,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::telemetry::{ConsulView, DockerView, Metrics};
+    use crate::telemetry::{ConsulView, DockerView, Metrics, StatusText};
 
     /// A server on a free port, with everything a test wants to turn.
     struct Bench {
@@ -211,8 +211,12 @@ mod tests {
             let (docker, docker_view) = watch::channel(DockerView { connected: true, ..DockerView::starting(now) });
             let view = ConsulView { reachable: true, synced: true, ..ConsulView::starting(now) };
             let (consul, consul_view) = watch::channel(view);
+            let status: StatusText = Arc::new(|json| {
+                Box::pin(async move { if json { Ok("{}\n".to_owned()) } else { Err("not\nyet".to_owned()) } })
+            });
             let face = Face::new(Arc::new(Metrics::new()), docker_view, consul_view)
-                .with_hosts(["node1.internal.example".to_owned()]);
+                .with_hosts(["node1.internal.example".to_owned()])
+                .with_status(status);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let shutdown = CancellationToken::new();
@@ -257,6 +261,19 @@ mod tests {
         answers(&bench.get("/metrics?x=1").await, 200);
         answers(&bench.get("/healthz/").await, 404);
         answers(&bench.get("/../metrics").await, 404);
+    }
+
+    #[tokio::test]
+    async fn whoever_knows_how_healing_stands_is_asked() {
+        let bench = Bench::start().await;
+        let json = bench.get("/status.json").await;
+        answers(&json, 200);
+        assert!(json.contains("content-type: application/json\r\n") && json.ends_with("\r\n\r\n{}\n"), "{json}");
+        let text = bench.get("/status").await;
+        answers(&text, 503);
+        assert!(text.ends_with("\r\n\r\nnot yet\n"), "{text}");
+        let stranger = "GET /status HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+        answers(&bench.ask(stranger).await, 403);
     }
 
     #[tokio::test]
