@@ -152,14 +152,13 @@ async fn place(docker: &DockerEngine, given: &str, node: &str) -> anyhow::Result
 }
 
 /// An error of Consul, with what it takes.
-fn refused(error: ConsulError, keys: &Keys) -> anyhow::Error {
-    let told = anyhow!("{error}");
+fn refused(error: &ConsulError, keys: &Keys) -> anyhow::Error {
     if matches!(error, ConsulError::Forbidden { .. }) {
         let pauses = keys.pauses();
         let prefix = pauses.strip_suffix("heal/pause").unwrap_or_default();
         return anyhow!("{error}; the token needs key_prefix {prefix:?} {{ policy = \"write\" }}");
     }
-    told
+    anyhow!("{error}")
 }
 
 /// Puts a request, and waits until an agent has taken it.
@@ -179,7 +178,7 @@ async fn ask(
     let key = keys.ask(&node, &name);
     let by = ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok()).filter(|by| !by.is_empty());
     let value = Ask::value(wish, by.as_deref().unwrap_or("an operator"));
-    store.put(&key, value.as_bytes()).await.map_err(|error| refused(error, &keys))?;
+    store.put(&key, value.as_bytes()).await.map_err(|error| refused(&error, &keys))?;
     if !taken(store, &key).await? {
         bail!(
             "no agent took it within {PATIENCE:?}, and it is withdrawn: does Remora run on {node}, with REMORA_HEAL=on and \
@@ -233,7 +232,7 @@ async fn pause(
 ) -> anyhow::Result<String> {
     let until = span.map(|span| now + span);
     let value = Pauses::value(reason, until);
-    store.put(&place.key(), value.as_bytes()).await.map_err(|error| refused(error, &place.keys))?;
+    store.put(&place.key(), value.as_bytes()).await.map_err(|error| refused(&error, &place.keys))?;
     let mut text = String::new();
     let until = until.map(|until| format!(" until {}", humantime::format_rfc3339_seconds(until))).unwrap_or_default();
     let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
@@ -250,15 +249,15 @@ async fn pause(
 
 async fn resume(place: &Place, store: &impl Store) -> anyhow::Result<String> {
     let key = place.key();
-    let was = store.get(&key).await.map_err(|error| refused(error, &place.keys))?;
-    store.delete(&key).await.map_err(|error| refused(error, &place.keys))?;
+    let was = store.get(&key).await.map_err(|error| refused(&error, &place.keys))?;
+    store.delete(&key).await.map_err(|error| refused(&error, &place.keys))?;
     let mut text = String::new();
     let words = place.words();
     match was {
         Some(_) => add_line(&mut text, &format!("healing is not paused {words} any more")),
         None => add_line(&mut text, &format!("healing was not paused {words}: there was nothing to end")),
     }
-    let listing = store.list(&place.keys.pauses(), None).await.map_err(|error| refused(error, &place.keys))?;
+    let listing = store.list(&place.keys.pauses(), None).await.map_err(|error| refused(&error, &place.keys))?;
     add_others(&mut text, place, &listing.entries);
     Ok(text)
 }
@@ -311,7 +310,7 @@ mod tests {
     #[test]
     fn a_right_that_is_missing_is_named() {
         let error = ConsulError::Forbidden { call: "PUT /v1/kv/:key", message: "Permission denied".to_owned() };
-        let told = refused(error, &Keys::new("teams/a", "n1")).to_string();
+        let told = refused(&error, &Keys::new("teams/a", "n1")).to_string();
         assert!(told.ends_with("the token needs key_prefix \"teams/a/\" { policy = \"write\" }"), "{told}");
     }
 }

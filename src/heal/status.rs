@@ -182,7 +182,9 @@ impl Status {
                 let _infallible = write!(columns, "{cell:width$}  ");
             }
             line(text, columns.trim_end());
-            notes.iter().for_each(|note| line(text, &format!("  {note}")));
+            for note in notes {
+                line(text, &format!("  {note}"));
+            }
         }
     }
 }

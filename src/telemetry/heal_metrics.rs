@@ -165,7 +165,9 @@ impl Metrics {
                 }
             }
         }
-        HealBrake::ALL.iter().for_each(|brake| drop(self.heal().refused.get_or_create(&ByBrake { brake: *brake })));
+        for brake in HealBrake::ALL.iter().copied() {
+            drop(self.heal().refused.get_or_create(&ByBrake { brake }));
+        }
         for outcome in WebhookOutcome::ALL.iter().copied() {
             drop(self.heal().webhook.get_or_create(&ByOutcome { outcome }));
         }
