@@ -1,13 +1,46 @@
-//! What the health-watcher has to know of where it is.
+//! The health-watcher's place on this node, and its two halves: the watcher itself, and the teller of its news.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::config::{self, ConsulAddress};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{self, Config, ConsulAddress};
+use crate::consul::{Client, ConsulSeen, KvStore};
 use crate::docker::spec::ApiVersion;
-use crate::docker::{ContainerId, EngineInfo};
-use crate::heal::watcher::{Never, Place};
+use crate::docker::{ContainerId, DockerEngine, EngineInfo, Heard};
+use crate::heal::cluster::Keys;
+use crate::heal::tell::Telling;
+use crate::heal::teller::{Hook, Teller};
+use crate::heal::watcher::{Ends, Never, Place, Watcher};
 use crate::registration::Settings;
+use crate::telemetry::Metrics;
+
+/// The watcher and the teller of its news.
+pub(super) fn healer(
+    config: &Config,
+    place: Place,
+    docker: Arc<DockerEngine>,
+    client: &Client,
+    heard: mpsc::Receiver<Heard>,
+    seen: watch::Receiver<ConsulSeen>,
+    metrics: &Arc<Metrics>,
+) -> (Watcher<DockerEngine, KvStore>, Teller<KvStore>) {
+    let store = Arc::new(KvStore::new(client.clone()));
+    let keys = Keys::new(&place.heal.prefix, &place.node);
+    let (telling, news) = Telling::new(place.node.clone(), Arc::clone(metrics));
+    let hook = config.heal.webhook.as_ref().and_then(|webhook| match Hook::new(webhook, &config.consul.tls) {
+        Ok(hook) => Some(hook),
+        Err(error) => {
+            tracing::warn!(event = "webhook_unusable", "{error}");
+            None
+        }
+    });
+    let teller = Teller::new(Arc::clone(&store), keys, news, hook, Arc::clone(metrics));
+    let (given_up, _) = watch::channel(Arc::new(HashMap::new()));
+    (Watcher::new(place, Ends { docker, store, heard, seen, given_up, telling }), teller)
+}
 
 /// The watcher's place on this node.
 pub(super) fn place(heal: &config::Heal, consul: &ConsulAddress, info: &EngineInfo, rules: &Settings) -> Place {

@@ -179,9 +179,10 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         Group::Heal,
         "REMORA_HEAL",
-        "on",
+        "off",
         "on, observe, off",
-        "Whether containers that failed are healed. `observe`: what would be done is told, and not done.",
+        "Whether containers that failed are healed. `observe`: what would be done is told, and not done. Healing is new and not \
+         complete: it is off until it is asked for.",
     ),
     setting(
         Group::Heal,

@@ -117,6 +117,7 @@ impl World {
             asks,
             docker: docker_seen.clone(),
             view: consul_view,
+            seen: watch::channel(remora::consul::ConsulSeen::default()).0,
             metrics: Arc::clone(&metrics),
         };
         let book = Book::new(self.settings.clone(), service);

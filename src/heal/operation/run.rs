@@ -193,7 +193,7 @@ impl<E: Engine + Control> Operation<E> {
             // Told to start again, once: it is not rolled back from there.
             Step::StartOld => {}
             Step::RenameOld(Role::Retired) => {
-                memory.blocked = Some(format!("the old container cannot be renamed: {error}"))
+                memory.blocked = Some(format!("the old container cannot be renamed: {error}"));
             }
             Step::RenameOld(_) | Step::RenameNew(_) if matches!(trouble, Trouble::NameTaken(_)) => {
                 memory.blocked = Some(format!("somebody else has the name: {error}"));

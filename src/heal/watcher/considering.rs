@@ -133,9 +133,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             );
         }
         let record = self.records.entry(place.to_owned()).or_default();
-        let paused = self.pauses.paused(&self.place.node, place, SystemTime::now());
-        let paused_text = paused.map(|reason| reason.text.clone());
-        let case = Case {
+        let reason = self.pauses.paused(&self.place.node, place, SystemTime::now()).map(|reason| reason.text.clone());
+        let at_hand = Case {
             name: place,
             cause,
             policy: &watched.policy,
@@ -143,12 +142,12 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             node: &self.node,
             settings: &self.place.heal,
             holdoff: self.holdoff,
-            paused: paused_text.as_deref(),
+            paused: reason.as_deref(),
             busy: self.current.is_some() || !self.unfinished.is_empty() || self.look_for_unfinished.is_some(),
             watched: self.watched.values().filter(|it| it.hands_off.is_none()).count(),
             consul: self.seen.borrow().reachable,
         };
-        let decided = decide(&case, now);
+        let decided = decide(&at_hand, now);
         let observe = self.place.heal.mode == HealMode::Observe || watched.policy.applies == Applies::Observe;
         match decided {
             Decision::Act(action) if observe && *cause != Cause::Asked => {

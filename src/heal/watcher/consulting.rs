@@ -97,8 +97,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let (pauses, mut notes) = Pauses::read(&self.keys, entries);
         if pauses != self.pauses {
             self.pauses = pauses;
-            let paused = self.pauses.paused(&self.place.node, "", SystemTime::now());
-            let text = match paused {
+            let reason = self.pauses.paused(&self.place.node, "", SystemTime::now());
+            let text = match reason {
                 Some(reason) => format!("healing is paused on this node: {}", reason.text),
                 None => "healing is not paused on this node".to_owned(),
             };
