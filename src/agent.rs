@@ -5,7 +5,7 @@
 //! | observer | follows Docker | at shutdown, or when the engine is another one than at the start |
 //! | worker | keeps Consul true | at shutdown, after its goodbye |
 //! | healer | the health-watcher: replaces what fails | at shutdown, when the step under way is done |
-//! | http | `/healthz`, `/readyz`, `/metrics` | at shutdown |
+//! | http | `/healthz`, `/readyz`, `/metrics`, `/status` | at shutdown |
 //!
 //! A task that ends before the shutdown, or panics, ends the process with a status that is not zero: the supervisor
 //! (Docker's restart policy) starts it again, and everything it needs to know is in Docker and in Consul.
@@ -29,6 +29,7 @@ use crate::config::{Config, ConfigError, ConfigErrors, Filter, HealMode, HostAdd
 use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, ConsulSeen, Service, Status};
 use crate::docker::observe::Observer;
 use crate::docker::{DockerEngine, DockerError, Engine, EngineInfo, Lens, NetworkMode};
+use crate::heal::status::{Asked, Asking};
 use crate::host::{self, Candidates, Choice};
 use crate::reconcile::{Book, Wiring, Worker, own, worker};
 use crate::registration::Settings;
@@ -208,11 +209,15 @@ pub async fn run(config: Config, clients: Clients) -> Result<(), AgentError> {
     let (docker_view, docker_seen) = watch::channel(DockerView::starting(now));
     let (consul_view, consul_seen) = watch::channel(ConsulView::starting(now));
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    let (asking, status_asked) = Asking::new();
     if let Some(at) = config.http {
         let face = Face::new(Arc::clone(&metrics), docker_seen.clone(), consul_seen).with_hosts(config.node.clone());
+        let heals = config.heal.mode != HealMode::Off;
+        let face = if heals { face.with_status(asking.into_text()) } else { face };
         tasks.spawn(serve(at, face, shutdown.clone()));
     }
-    let publish = publish(config, engine, client, docker_view, consul_view, docker_seen, metrics, shutdown.clone());
+    let publish =
+        publish(config, engine, client, docker_view, consul_view, docker_seen, status_asked, metrics, shutdown.clone());
     tasks.spawn(publish);
 
     let ended = loop {
@@ -309,6 +314,7 @@ async fn publish(
     docker_view: watch::Sender<DockerView>,
     consul_view: watch::Sender<ConsulView>,
     docker_seen: watch::Receiver<DockerView>,
+    status_asked: Asked,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> &'static str {
@@ -320,7 +326,8 @@ async fn publish(
     let (consul_seen, seen) = watch::channel(ConsulSeen::default());
     let (hear, heard) = mpsc::channel(SIGNALS);
     let docker = Arc::new(engine);
-    let (watcher, teller) = healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics);
+    let (watcher, teller) =
+        healing::healer(&config, place, Arc::clone(&docker), &client, (heard, status_asked), seen, &metrics);
     let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
     let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));

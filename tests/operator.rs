@@ -78,7 +78,7 @@ impl Bench {
 
     async fn remora(&self, line: &[&str]) -> (Option<i32>, String) {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_remora"));
-        command.args(line).env_clear().stdin(Stdio::null()).env("USER", "alice");
+        command.args(line).env_clear().stdin(Stdio::null()).env("USER", "alice").env("REMORA_HEAL", "on");
         command.env("DOCKER_HOST", format!("unix://{}", self.folder.path().join("docker.sock").display()));
         command.env("CONSUL_HTTP_ADDR", self.consul.url());
         command.envs(self.token.map(|token| ("CONSUL_HTTP_TOKEN", token)));

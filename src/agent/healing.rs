@@ -11,6 +11,7 @@ use crate::consul::{Client, ConsulSeen, KvStore};
 use crate::docker::spec::ApiVersion;
 use crate::docker::{ContainerId, DockerEngine, EngineInfo, Heard};
 use crate::heal::cluster::Keys;
+use crate::heal::status::Asked;
 use crate::heal::tell::Telling;
 use crate::heal::teller::{Hook, Teller};
 use crate::heal::watcher::{Ends, Never, Place, Watcher};
@@ -23,7 +24,7 @@ pub(super) fn healer(
     place: Place,
     docker: Arc<DockerEngine>,
     client: &Client,
-    heard: mpsc::Receiver<Heard>,
+    (heard, asked): (mpsc::Receiver<Heard>, Asked),
     seen: watch::Receiver<ConsulSeen>,
     metrics: &Arc<Metrics>,
 ) -> (Watcher<DockerEngine, KvStore>, Teller<KvStore>) {
@@ -39,7 +40,7 @@ pub(super) fn healer(
     });
     let teller = Teller::new(Arc::clone(&store), keys, news, hook, Arc::clone(metrics));
     let (given_up, _) = watch::channel(Arc::new(HashMap::new()));
-    (Watcher::new(place, Ends { docker, store, heard, seen, given_up, telling }), teller)
+    (Watcher::new(place, Ends { docker, store, heard, seen, given_up, telling, asked }), teller)
 }
 
 /// The watcher's place on this node.
