@@ -320,7 +320,7 @@ async fn publish(
     let (consul_seen, seen) = watch::channel(ConsulSeen::default());
     let (hear, heard) = mpsc::channel(SIGNALS);
     let docker = Arc::new(engine);
-    let (watcher, teller) = healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics);
+    let (watcher, teller, given_up) = healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics);
     let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
     let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
@@ -328,9 +328,10 @@ async fn publish(
     if heals {
         observer = observer.with_listener(hear);
     }
-    let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, seen: consul_seen, metrics };
+    let (docker, view, seen) = (docker_seen, consul_view, consul_seen);
+    let wiring = Wiring { observed: told, asks, docker, view, seen, given_up, metrics };
     let registry = Arc::new(AgentRegistry::new(client));
-    let worker = Worker::new(registry, Book::new(settings, own), own_id, config.health_ttl, wiring);
+    let worker = Worker::new(registry, Book::new(settings, config.heal, own), own_id, config.health_ttl, wiring);
     let mut tasks = JoinSet::new();
     let observing = shutdown.child_token();
     tasks.spawn({

@@ -266,6 +266,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             }
             Heard::Complete => {
                 self.complete = true;
+                self.show_first();
                 self.prune();
                 self.look_for_unfinished = Some(now);
                 self.consider_all(now);
@@ -279,6 +280,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         self.histories.entry(id.clone()).or_default().seen(container, now);
         self.learn(container);
         let before = self.watched.remove(&id);
+        let known_before = before.is_some();
         let sight = Sight { container: container.clone(), draining: false, settling: false };
         let published = before.as_ref().is_some_and(|before| before.published) || self.is_published(&sight);
         let (policy, notes) = super::policy::policy(container, &self.place.heal, published);
@@ -302,6 +304,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             due,
         };
         self.watched.insert(id.clone(), watched);
+        // A quarantine is the place's: whoever takes it is given up, too.
+        if !known_before && self.records.get(Self::place_of(&container.name)).is_some_and(|it| it.quarantined(now).is_some()) {
+            self.show();
+        }
         self.consider(&id, now);
         for dependent in self.dependents(container) {
             self.consider(&dependent, now);

@@ -114,7 +114,7 @@ struct Story {
 fn speaking_book() -> Book {
     let own = own_service();
     let (status, output) = (own.checks[0].status, own.checks[0].output.clone());
-    let mut book = Book::new(settings(), own);
+    let mut book = Book::new(settings(), Heal::default(), own);
     book.say(status, output);
     // The beat with which it begins to speak is not what these histories are about.
     book.beats.clear();

@@ -11,8 +11,20 @@ use crate::consul::Store;
 use crate::docker::{Control, Engine};
 
 impl<E: Engine + Control, S: Store> Watcher<E, S> {
+    /// Publishes who has been given up, also if that is nobody, once everything is known that an earlier run knew. Before, nobody
+    /// may take it for granted.
+    pub(super) fn show_first(&self) {
+        self.show();
+        if self.restored && self.complete {
+            self.given_up.send_modify(|_| {});
+        }
+    }
+
     /// Publishes what has changed.
     pub(super) fn show(&self) {
+        if !self.complete {
+            return;
+        }
         let now = Instant::now();
         let given_up: HashMap<_, _> = self
             .watched
