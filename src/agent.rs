@@ -4,10 +4,13 @@
 //! |---|---|---|
 //! | observer | follows Docker | at shutdown, or when the engine is another one than at the start |
 //! | worker | keeps Consul true | at shutdown, after its goodbye |
+//! | healer | the health-watcher: replaces what fails | at shutdown, when the step under way is done |
 //! | http | `/healthz`, `/readyz`, `/metrics` | at shutdown |
 //!
 //! A task that ends before the shutdown, or panics, ends the process with a status that is not zero: the supervisor
 //! (Docker's restart policy) starts it again, and everything it needs to know is in Docker and in Consul.
+
+mod healing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -22,8 +25,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::config::{Config, ConfigError, ConfigErrors, Filter, HostAddress};
-use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, Service, Status};
+use crate::config::{Config, ConfigError, ConfigErrors, Filter, HealMode, HostAddress};
+use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, ConsulSeen, Service, Status};
 use crate::docker::observe::Observer;
 use crate::docker::{DockerEngine, DockerError, Engine, EngineInfo, Lens, NetworkMode};
 use crate::host::{self, Candidates, Choice};
@@ -34,6 +37,10 @@ use crate::template::Template;
 
 /// Changes that wait between observing and reconciling. When it is full the observer keeps the rest, one per container.
 const CHANGES: usize = 256;
+
+/// Events and looks that wait for the health-watcher: several for each of a thousand containers. What does not fit is looked at
+/// again.
+const SIGNALS: usize = 4096;
 
 /// `docker stop` kills after ten seconds; the goodbye itself is bounded by seven.
 const SHUTDOWN: Duration = Duration::from_secs(9);
@@ -309,11 +316,19 @@ async fn publish(
     let Some((settings, info)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
     let own = own_service(&settings, config.http);
     let own_id = own.id.clone();
+    let place = healing::place(&config.heal, &config.consul.address, &info, &settings);
+    let (consul_seen, seen) = watch::channel(ConsulSeen::default());
+    let (hear, heard) = mpsc::channel(SIGNALS);
+    let docker = Arc::new(engine);
+    let (watcher, teller) = healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics);
     let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
-    let observer =
-        Observer::new(Arc::new(engine), info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
-    let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, metrics };
+    let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
+    let heals = config.heal.mode != HealMode::Off;
+    if heals {
+        observer = observer.with_listener(hear);
+    }
+    let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, seen: consul_seen, metrics };
     let registry = Arc::new(AgentRegistry::new(client));
     let worker = Worker::new(registry, Book::new(settings, own), own_id, config.health_ttl, wiring);
     let mut tasks = JoinSet::new();
@@ -332,6 +347,15 @@ async fn publish(
             "worker"
         }
     });
+    if heals {
+        tasks.spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                tokio::join!(watcher.run(shutdown.clone()), teller.run(shutdown));
+                "healer"
+            }
+        });
+    }
     let first = tasks.join_next().await.map_or("publish", name_of);
     // Whoever ended first: the other one ends with it, the worker with its goodbye only if that was asked for.
     observing.cancel();

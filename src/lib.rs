@@ -10,6 +10,7 @@
 //! | [`consul`] | the only room that speaks Consul's API: client, model, registry |
 //! | [`registration`] | what a container means in Consul; pure |
 //! | [`reconcile`] | the difference between wanted and actual, and the worker that applies it |
+//! | [`heal`] | the health-watcher: what is wrong with a container, and what is done about it |
 //! | [`telemetry`] | metrics, logs, the small HTTP server |
 //! | [`cli`] | the commands besides running |
 //! | [`backoff`] | how long to wait before the next attempt |
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod consul;
 pub mod docker;
+pub mod heal;
 pub mod host;
 pub mod reconcile;
 pub mod registration;

@@ -58,7 +58,6 @@ pub struct Scene {
 
 impl Scene {
     async fn new(test: &str) -> Self {
-        // For subnets: no two scenes, and hardly two processes, have the same.
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let engine = Engine::connect(&support::run_id(test)).await;
         let version = engine.call("GET", "/version", None).await;
@@ -71,6 +70,7 @@ impl Scene {
         });
         let rich_image = engine.image("rich", rich).await;
         let moving_tag = engine.image("moving", json!({})).await;
+        // No two scenes, and hardly two processes, have the same.
         let number = std::process::id() * 3 + NEXT.fetch_add(1, Ordering::Relaxed);
         let subnet = format!("10.{}.{}", 200 + number / 250 % 50, number % 250);
         let config = json!({"IPAM": {"Config": [{"Subnet": format!("{subnet}.0/24")}]}});

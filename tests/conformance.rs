@@ -9,8 +9,14 @@ mod conformance;
 mod consul;
 #[path = "support/fake_consul.rs"]
 mod fake_consul;
+#[path = "support/fake_store.rs"]
+mod fake_store;
+#[path = "support/store_conformance.rs"]
+mod store_conformance;
 
-use remora::consul::AgentRegistry;
+use std::time::Duration;
+
+use remora::consul::{AgentRegistry, InstanceCheck, InstanceHealth, KvStore, Registry as _, Status, Store as _};
 
 #[tokio::test]
 async fn the_agent_registry_conforms_on_a_real_consul() {
@@ -27,4 +33,65 @@ async fn the_agent_registry_conforms_on_a_real_consul_with_access_control() {
 #[tokio::test(start_paused = true)]
 async fn the_fake_conforms() {
     conformance::conforms(&fake_consul::FakeConsul::new()).await;
+}
+
+#[tokio::test]
+async fn the_store_conforms_on_a_real_consul() {
+    let consul = consul::Consul::start().await;
+    store_conformance::conforms(&KvStore::new(consul.client())).await;
+}
+
+#[tokio::test]
+async fn the_store_conforms_on_a_real_consul_with_access_control() {
+    let consul = consul::Consul::start_with(consul::Options { acl: true, ..consul::Options::default() }).await;
+    store_conformance::conforms(&KvStore::new(consul.client())).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fake_store_conforms() {
+    store_conformance::conforms(&fake_store::FakeStore::new()).await;
+}
+
+/// An instance as both stores tell it.
+fn instance() -> InstanceHealth {
+    let check = |id: &str, output: &str, status, of_node| InstanceCheck {
+        id: id.to_owned(),
+        status,
+        output: output.to_owned(),
+        of_node,
+    };
+    InstanceHealth {
+        node: "test-node".to_owned(),
+        service_id: "web-1".to_owned(),
+        meta: [("managed-by".to_owned(), "remora".to_owned())].into(),
+        checks: vec![
+            check("serfHealth", "Agent alive and reachable", Status::Passing, true),
+            check("web-1:docker", "exit 1", Status::Critical, false),
+        ],
+    }
+}
+
+#[tokio::test]
+async fn instances_are_told_with_their_checks() {
+    let consul = consul::Consul::start().await;
+    let registry = AgentRegistry::new(consul.client());
+    registry
+        .register(&conformance::service("web-1", vec![conformance::ttl("web-1:docker", Status::Passing)]))
+        .await
+        .unwrap();
+    registry.update_check("web-1:docker", Status::Critical, "exit 1").await.unwrap();
+    let store = KvStore::new(consul.client());
+    let mut found = Vec::new();
+    for _ in 0..200 {
+        found = store.instances("web").await.unwrap();
+        if found == [instance()] {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(found, [instance()]);
+
+    let fake = fake_store::FakeStore::new();
+    fake.set_instances("web", vec![instance()]);
+    assert_eq!(fake.instances("web").await.unwrap(), [instance()]);
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 #![allow(clippy::let_underscore_must_use, clippy::large_futures)]
 
+#[path = "support/docker_control_conformance.rs"]
+mod control_conformance;
 #[path = "support/docker_conformance.rs"]
 mod docker_conformance;
 #[path = "support/fake_docker.rs"]
@@ -15,8 +17,9 @@ mod support;
 use std::time::Duration;
 
 use docker_conformance::{Host, Kind};
-use fake_docker::FakeDocker;
-use remora::docker::{ContainerId, DockerEngine, HealthStatus, Lens};
+use fake_docker::{Behaviour, FakeDocker, Whom};
+use remora::docker::{ContainerId, Control as _, DockerEngine, HealthStatus, Lens};
+use serde_json::{Value, json};
 use support::docker::Container;
 
 struct Fake(FakeDocker);
@@ -83,6 +86,29 @@ impl Host for Fake {
     async fn remove(&self, id: &ContainerId) {
         self.0.remove(id);
     }
+
+    fn body(&self, kind: Kind) -> Value {
+        let spec = fake_docker::web("any").label("suite", "control").stop_timeout(Duration::from_secs(1));
+        match kind {
+            Kind::WithHealthCheck => spec.health_check().label("suite.health", "good").body(),
+            _ => spec.body(),
+        }
+    }
+
+    fn label(&self) -> String {
+        "suite=control".to_owned()
+    }
+}
+
+/// A fake in which containers behave as those of the real engine do here: they take no notice of SIGTERM, and probes are
+/// quick.
+fn lifelike() -> Fake {
+    let docker = FakeDocker::default();
+    let stubborn = Behaviour::default().stops_in(Duration::from_secs(3600));
+    docker.behave(Whom::Labelled("suite".to_owned()), stubborn.clone());
+    let good = stubborn.healthy_after(Duration::from_millis(200));
+    docker.behave(Whom::Labelled("suite.health".to_owned()), good);
+    Fake(docker)
 }
 
 struct Real {
@@ -166,11 +192,78 @@ impl Host for Real {
     async fn remove(&self, id: &ContainerId) {
         self.hands.remove(&by_id(id)).await;
     }
+
+    fn body(&self, kind: Kind) -> Value {
+        let spec = self.hands.container("any").publish(80);
+        match kind {
+            Kind::WithHealthCheck => spec.health_check(Duration::from_millis(200)).body().clone(),
+            _ => spec.body().clone(),
+        }
+    }
+
+    fn label(&self) -> String {
+        format!("{}={}", support::docker::RUN_LABEL, self.hands.run())
+    }
+}
+
+async fn run(real: &Real, short: &str, body: &Value) -> ContainerId {
+    let id = real.engine.create(&real.name(short), body, None).await.unwrap();
+    real.engine.start(id.as_str()).await.unwrap();
+    id
+}
+
+/// What a fake has no processes for.
+#[tokio::test]
+async fn what_processes_say_and_write_is_read() {
+    let real = Real::connect().await;
+    let mut body = real.body(Kind::Sleeper);
+    body["HostConfig"]["LogConfig"] = json!({"Type": "json-file"});
+    let script = "echo one; echo two >&2; echo three; exec /bin/busybox sleep 1000";
+    body["Cmd"] = json!(["/bin/sh", "-c", script]);
+    let framed = run(&real, "framed", &body).await;
+    body["Tty"] = true.into();
+    let terminal = run(&real, "terminal", &body).await;
+    for id in [framed.as_str(), terminal.as_str()] {
+        let mut log = String::new();
+        for _ in 0..200 {
+            log = real.engine.logs(id, 2).await.unwrap();
+            if log.ends_with("three\n") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // The order of two streams is not certain.
+        assert!(log.lines().count() == 2 && log.lines().all(|line| ["one", "two", "three"].contains(&line)), "{log:?}");
+    }
+
+    let id = framed.as_str();
+    assert!(!real.engine.changes_exist(id).await.unwrap());
+    let command = ["/bin/sh", "-c", "echo x > /written; exit 7"].map(ToOwned::to_owned);
+    assert_eq!(real.engine.exec(id, &command, Duration::from_secs(20)).await, Ok(7));
+    assert!(real.engine.changes_exist(id).await.unwrap());
+    let endless = ["/bin/busybox", "sleep", "1000"].map(ToOwned::to_owned);
+    let late = real.engine.exec(id, &endless, Duration::from_millis(500)).await;
+    assert!(matches!(late, Err(remora::docker::DockerError::TimedOut { .. })), "{late:?}");
+    // Whoever comes second waits for whoever came first.
+    let (first, second) = tokio::join!(real.engine.remove(id, true), real.engine.remove(id, true));
+    assert_eq!((first, second), (Ok(()), Ok(())));
+    assert!(real.engine.document(id).await.is_err());
+    real.engine.remove(terminal.as_str(), true).await.unwrap();
 }
 
 #[tokio::test]
 async fn the_real_engine_conforms() {
     docker_conformance::conforms(&Real::connect().await).await;
+}
+
+#[tokio::test]
+async fn the_real_engine_does_what_it_is_asked_to() {
+    control_conformance::conforms(&Real::connect().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fake_does_what_it_is_asked_to() {
+    control_conformance::conforms(&lifelike()).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,10 @@
 mod fake_consul;
 #[path = "support/fake_docker.rs"]
 mod fake_docker;
+#[path = "scenarios/hands.rs"]
+mod hands;
+#[path = "scenarios/heard.rs"]
+mod heard;
 #[path = "support/world.rs"]
 mod world;
 

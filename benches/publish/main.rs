@@ -1,4 +1,4 @@
-//! The benchmark: `cargo bench --bench publish [-- --quick] [-- --minutes 10]`.
+//! The benchmark: `docker/bench.sh [--quick] [--minutes 10] [--idle-only]`.
 //!
 //! Measures Remora on a real Docker Engine and a real Consul, next to the floor measured in the same run, prints a table and
 //! puts it into `docs/performance.md`. The floor is the least that a client of Docker and Consul can do ([`floor`]), run as a
@@ -52,10 +52,12 @@ fn main() {
     let mut scale =
         Scale { starts: 200, block: 10, many: 300, cold_starts: 5, checked: 100, idle: Duration::from_secs(60) };
     let quick = arguments.iter().any(|it| it == "--quick");
+    let idle_only = arguments.iter().any(|it| it == "--idle-only");
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
-            "--bench" => {} // cargo's own
+            // cargo's own, and the one that has been read
+            "--bench" | "--idle-only" => {}
             "--quick" => {
                 scale =
                     Scale { starts: 20, many: 40, cold_starts: 2, checked: 10, idle: Duration::from_secs(20), ..scale }
@@ -65,14 +67,14 @@ fn main() {
                 scale.idle = Duration::from_secs(60 * minutes.expect("--minutes takes a whole number"));
             }
             other => {
-                println!("unknown argument {other}; known: --quick, --minutes N");
+                println!("unknown argument {other}; known: --quick, --minutes N, --idle-only");
                 std::process::exit(64);
             }
         }
     }
-    let report = runtime.block_on(rows::all(&scale));
+    let report = runtime.block_on(rows::all(&scale, idle_only));
     println!("\n{}", report.markdown());
-    if !quick {
+    if !quick && !idle_only {
         report.write(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")));
     }
 }

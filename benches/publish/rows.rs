@@ -22,13 +22,15 @@ const PARALLEL: usize = 16;
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// Measures everything.
-pub async fn all(scale: &Scale) -> Report {
+pub async fn all(scale: &Scale, idle_only: bool) -> Report {
     let engine = Engine::connect(&run_id("bench")).await;
     let mut rows = Vec::new();
-    size(&mut rows);
-    idle_memory(&engine, &mut rows).await;
-    sequential(scale, &engine, &mut rows).await;
-    many(scale, &engine, &mut rows).await;
+    if !idle_only {
+        size(&mut rows);
+        idle_memory(&engine, &mut rows).await;
+        sequential(scale, &engine, &mut rows).await;
+        many(scale, &engine, &mut rows).await;
+    }
     idle(scale, &engine, &mut rows).await;
     Report { rows, machine: machine(&engine).await, scale: describe(scale) }
 }

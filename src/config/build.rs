@@ -10,7 +10,7 @@ use super::parse::{self, Given};
 use super::raw::Raw;
 use super::{
     Bindings, Config, Deregister, HostAddress, Log, LogFormat, Names, OnExit, PortTags, Publish, advertised, consul,
-    docker,
+    docker, heal,
 };
 
 /// A look at everything more often than this would be a look all the time.
@@ -44,6 +44,7 @@ pub(super) fn config(
     // Both are the same way to reach Consul in this version: there is nothing to keep of it.
     from.word("REMORA_CONSUL_MODE", raw.remora_consul_mode.as_ref(), &[("agent", ()), ("auto", ())]);
     let log = log(raw, &mut from);
+    let heal = heal::build(raw, &mut from);
     Config {
         node,
         publish,
@@ -54,18 +55,19 @@ pub(super) fn config(
         health_ttl: health_ttl.flatten(),
         http: http.unwrap_or_else(|| Some(([127, 0, 0, 1], 7979).into())),
         log,
+        heal,
     }
 }
 
 /// Where a value comes from: a flag, which is the more explicit, or else the variable.
-struct Sources<'a> {
+pub(super) struct Sources<'a> {
     arguments: &'a Arguments,
     findings: &'a mut Findings,
 }
 
 impl Sources<'_> {
     /// The value of a variable or of its flag, if one of them is set and right.
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         variable: &'static str,
         value: Option<&String>,
@@ -80,7 +82,12 @@ impl Sources<'_> {
     }
 
     /// One of a few words.
-    fn word<T: Copy>(&mut self, variable: &'static str, value: Option<&String>, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        variable: &'static str,
+        value: Option<&String>,
+        words: &[(&str, T)],
+    ) -> Option<T> {
         self.read(variable, value, |given| parse::word(given, words))
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::errors::hidden;
 use super::{
-    Bindings, Config, Consul, Deregister, Docker, Filter, HostAddress, LogFormat, Names, NetworkChoice, OnExit,
+    Bindings, Config, Consul, Deregister, Docker, Filter, Heal, HostAddress, LogFormat, Names, NetworkChoice, OnExit,
     PortTags, Publish, Token,
 };
 
@@ -19,6 +19,7 @@ impl Config {
     pub fn describe(&self) -> Vec<(String, String)> {
         let mut pairs = Pairs(Vec::new());
         publish(&self.publish, &mut pairs);
+        heal(&self.heal, &mut pairs);
         pairs.add("REMORA_NODE", self.node.as_deref().unwrap_or("(the engine's host name)"));
         pairs.add("REMORA_RESYNC", humantime::format_duration(self.resync));
         match self.health_ttl {
@@ -115,6 +116,20 @@ fn publish(publish: &Publish, pairs: &mut Pairs) {
             Deregister::OnSuccess => "on-success",
         },
     );
+}
+
+fn heal(heal: &Heal, pairs: &mut Pairs) {
+    pairs.add("REMORA_HEAL", heal.mode);
+    pairs.add("REMORA_HEAL_DEFAULT", heal.default);
+    pairs.add("REMORA_HEAL_HOLDOFF", humantime::format_duration(heal.holdoff));
+    pairs.add("REMORA_HEAL_SETTLE", humantime::format_duration(heal.settle));
+    pairs.add("REMORA_HEAL_ON_KILL", heal.on_kill);
+    pairs.add("REMORA_HEAL_BUDGET", heal.budget);
+    pairs.add("REMORA_HEAL_CORRELATION", heal.correlation);
+    pairs.add("REMORA_HEAL_CLUSTER_MAX", heal.cluster_max);
+    pairs.add("REMORA_HEAL_WITHOUT_CONSUL", heal.without_consul);
+    pairs.add_optional("REMORA_HEAL_WEBHOOK", heal.webhook.as_ref());
+    pairs.add("REMORA_KV_PREFIX", &heal.prefix);
 }
 
 fn consul(consul: &Consul, pairs: &mut Pairs) {

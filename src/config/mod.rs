@@ -15,7 +15,8 @@
 //! * `flags`: the command line: our commands, and registrator's flags and registry URI.
 //! * `parse`: one small parser per type; `advertised` for the address of this host.
 //! * `nearest`: the known name that is most like an unknown one.
-//! * `build`: strings → [`Config`]; `consul` and `docker` do it for the standard variables of those two.
+//! * `build`: strings → [`Config`]; `consul` and `docker` do it for the standard variables of those two, [`heal`] for
+//!   healing.
 //! * `describe`: a [`Config`] as an operator may see it, without secrets.
 
 use std::ffi::OsString;
@@ -31,6 +32,7 @@ mod docker;
 pub mod docs;
 pub mod errors;
 mod flags;
+pub mod heal;
 pub mod inherited;
 mod nearest;
 mod parse;
@@ -41,6 +43,8 @@ pub mod table;
 mod tests;
 
 pub use errors::{ConfigError, ConfigErrors};
+pub use heal::{Budget, ClusterMax, Correlation, Heal, HealDefault, HealMode, OnKill, Webhook, WithoutConsul};
+pub(crate) use nearest::nearest;
 pub use secret::Secret;
 
 /// Reads the command line (without the program's own name) and the environment.
@@ -95,6 +99,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// `REMORA_LOG` and `REMORA_LOG_FORMAT`.
     pub log: Log,
+    /// How failed containers are healed.
+    pub heal: Heal,
 }
 
 /// What is published, and how. Also the settings of the pure registration rules.

@@ -5,7 +5,7 @@ const LONGEST: usize = 48;
 
 /// The candidate with the fewest typing errors, if they are few enough for the length of the word: up to one in four
 /// characters, and three at most.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.to_lowercase().chars().take(LONGEST + 1).collect();
     if word.len() > LONGEST {
         return None;

@@ -1,6 +1,10 @@
 //! Every variable and every flag, with its default and its meaning. The parser, `--help` and `docs/configuration.md` are
 //! made from these two tables, so that none of them can fall behind.
 
+mod command_line;
+
+pub use command_line::{COMMANDS, CommandFlag, Effect, FLAGS, Flag, Takes, flag_of};
+
 /// A variable of the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
@@ -21,6 +25,8 @@ pub struct Setting {
 pub enum Group {
     /// Which containers are published, and how.
     Publish,
+    /// How failed containers are healed.
+    Heal,
     /// The agent itself.
     Agent,
     /// Consul's standard variables.
@@ -31,13 +37,14 @@ pub enum Group {
 
 impl Group {
     /// In the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::Publish, Self::Agent, Self::Consul, Self::Docker];
+    pub const ALL: [Self; 5] = [Self::Publish, Self::Heal, Self::Agent, Self::Consul, Self::Docker];
 
     /// Its headline.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
             Self::Publish => "What is published",
+            Self::Heal => "Healing",
             Self::Agent => "The agent itself",
             Self::Consul => "Consul",
             Self::Docker => "Docker",
@@ -170,6 +177,87 @@ pub const SETTINGS: &[Setting] = &[
          is removed or runs again.",
     ),
     setting(
+        Group::Heal,
+        "REMORA_HEAL",
+        "off",
+        "on, observe, off",
+        "Whether containers that failed are healed. `observe`: what would be done is told, and not done. Healing is new and not \
+         complete: it is off until it is asked for.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_DEFAULT",
+        "published",
+        "published, opt-in, all",
+        "Which containers are healed when their label `remora.heal` does not say: those that are published in Consul, none, \
+         or all.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_HOLDOFF",
+        "60s",
+        "0 to 1day",
+        "After its own start, and after Docker or Consul came back, Remora only looks for so long.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_SETTLE",
+        "5s",
+        "1s to 10m",
+        "A container that ended has to stay down for so long before anything is done.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_ON_KILL",
+        "heal",
+        "heal, respect",
+        "Whether a container that ended by `docker kill` has failed, or was meant to end. `docker stop` always is meant. A \
+         label `remora.heal.on-kill` wins.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_BUDGET",
+        "6/10m",
+        "number/duration",
+        "At most so many operations on this node within so long.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_CORRELATION",
+        "50%/60s/3",
+        "share/duration/number",
+        "When this share of the containers, and at least so many, fail within so long, it is the node or something that all \
+         of them need: nothing is done.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_CLUSTER_MAX",
+        "10%",
+        "share or number",
+        "On so many of the cluster's nodes healing may be under way at once; on one at least.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_WITHOUT_CONSUL",
+        "local",
+        "local, none",
+        "While Consul is away, heal with a third of the budget, or not at all.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_HEAL_WEBHOOK",
+        "",
+        "URL, secret",
+        "Told of everything that healing does or refuses to do: a POST with JSON.",
+    ),
+    setting(
+        Group::Heal,
+        "REMORA_KV_PREFIX",
+        "remora",
+        "path",
+        "Where Remora's keys are in Consul's KV: pauses, requests, the cluster's semaphore, events. The same on all nodes.",
+    ),
+    setting(
         Group::Agent,
         "REMORA_NODE",
         "the engine's host name",
@@ -290,117 +378,6 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(Group::Docker, "HOME", "", "path", "Only for the default of `DOCKER_CERT_PATH`."),
 ];
-
-/// A flag of the command line, without its dashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flag {
-    /// Its name, in the case that counts.
-    pub name: &'static str,
-    /// What follows it.
-    pub takes: Takes,
-    /// What it does.
-    pub effect: Effect,
-}
-
-/// What follows a flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
-    /// Nothing, or `=true` and `=false`.
-    Nothing,
-    /// A text.
-    Text,
-    /// A whole number.
-    Number,
-}
-
-/// What a flag does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// The same as the variable, and wins over it.
-    Sets(&'static str),
-    /// The same as the variable, counted in seconds; 0 leaves the variable or its default in force.
-    SetsSeconds(&'static str),
-    /// Nothing any more; what Remora does instead.
-    Nothing(&'static str),
-    /// It belongs to a command, or is one.
-    Command(CommandFlag, &'static str),
-}
-
-/// Flags that belong to a command, or are one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommandFlag {
-    /// `explain --json`
-    Json,
-    /// `sync --once`
-    Once,
-    /// `sync --dry-run`
-    DryRun,
-    /// `--help`
-    Help,
-    /// `--version`
-    Version,
-}
-
-const fn flag(name: &'static str, takes: Takes, effect: Effect) -> Flag {
-    Flag { name, takes, effect }
-}
-
-/// Every flag: registrator's, then our own.
-pub const FLAGS: &[Flag] = &[
-    flag("ip", Takes::Text, Effect::Sets("REMORA_ADDRESS")),
-    flag("internal", Takes::Nothing, Effect::Sets("REMORA_INTERNAL")),
-    flag("explicit", Takes::Nothing, Effect::Sets("REMORA_EXPLICIT")),
-    flag("useIpFromLabel", Takes::Text, Effect::Sets("REMORA_USE_IP_FROM_LABEL")),
-    flag("tags", Takes::Text, Effect::Sets("REMORA_TAGS")),
-    flag("deregister", Takes::Text, Effect::Sets("REMORA_DEREGISTER")),
-    flag("resync", Takes::Number, Effect::SetsSeconds("REMORA_RESYNC")),
-    flag(
-        "cleanup",
-        Takes::Nothing,
-        Effect::Nothing(
-            "Remora always removes what it registered itself and what is gone; what registrator left it only takes over",
-        ),
-    ),
-    flag(
-        "ttl",
-        Takes::Number,
-        Effect::Nothing("it never had one with Consul; see REMORA_HEALTH_TTL for checks that expire"),
-    ),
-    flag("ttl-refresh", Takes::Number, Effect::Nothing("Remora refreshes by itself whatever expires")),
-    flag("retry-attempts", Takes::Number, Effect::Nothing("Remora waits for Docker and Consul as long as it takes")),
-    flag(
-        "retry-interval",
-        Takes::Number,
-        Effect::Nothing("the pauses between Remora's tries begin short and grow up to a limit"),
-    ),
-    flag("json", Takes::Nothing, Effect::Command(CommandFlag::Json, "explain: print JSON")),
-    flag("once", Takes::Nothing, Effect::Command(CommandFlag::Once, "sync: end after one round, as it does anyway")),
-    flag("dry-run", Takes::Nothing, Effect::Command(CommandFlag::DryRun, "sync: only print what would be done")),
-    flag("help", Takes::Nothing, Effect::Command(CommandFlag::Help, "print how to use it")),
-    flag("h", Takes::Nothing, Effect::Command(CommandFlag::Help, "the same as --help")),
-    flag("version", Takes::Nothing, Effect::Command(CommandFlag::Version, "print the version")),
-];
-
-/// The commands: what to type, and what it does.
-pub const COMMANDS: &[(&str, &str)] = &[
-    ("run", "publish until stopped; what happens without a command"),
-    ("healthcheck", "ask the agent running on this host whether it is alive; exit 0 or 1"),
-    ("check-config", "print the settings in force, without secrets; exit 0 or 64"),
-    ("explain <container> [--json]", "what is registered for a container, and which label or rule is the reason"),
-    ("sync --once [--dry-run]", "make Consul right once and end; or only print the difference"),
-    ("doctor", "look at everything that Remora depends on, and say what is missing"),
-    ("help", "print how to use it"),
-    ("version", "the version"),
-];
-
-/// Registrator's flag for a variable.
-#[must_use]
-pub fn flag_of(variable: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| match flag.effect {
-        Effect::Sets(sets) | Effect::SetsSeconds(sets) => sets == variable,
-        Effect::Nothing(_) | Effect::Command(..) => false,
-    })
-}
 
 #[cfg(test)]
 mod tests {

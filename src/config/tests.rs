@@ -44,6 +44,7 @@ fn nothing_set_means_the_defaults() {
             health_ttl: None,
             http: Some("127.0.0.1:7979".parse().unwrap()),
             log: Log { filter: "info".into(), format: LogFormat::Text },
+            heal: Heal { mode: HealMode::Off, ..Heal::default() },
         }
     );
 }
@@ -70,6 +71,17 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("REMORA_HEALTH_TTL", "1m", "1m"),
     ("REMORA_ON_EXIT", "deregister", "deregister"),
     ("REMORA_HTTP_ADDR", "off", "off"),
+    ("REMORA_HEAL", "observe", "observe"),
+    ("REMORA_HEAL_DEFAULT", "opt-in", "opt-in"),
+    ("REMORA_HEAL_HOLDOFF", "90s", "1m 30s"),
+    ("REMORA_HEAL_SETTLE", "7s", "7s"),
+    ("REMORA_HEAL_ON_KILL", "respect", "respect"),
+    ("REMORA_HEAL_BUDGET", "3/5m", "3/5m"),
+    ("REMORA_HEAL_CORRELATION", "30%/2m/4", "30%/2m/4"),
+    ("REMORA_HEAL_CLUSTER_MAX", "2", "2"),
+    ("REMORA_HEAL_WITHOUT_CONSUL", "none", "none"),
+    ("REMORA_HEAL_WEBHOOK", "https://hooks.example.com/hunter2", "https://hooks.example.com/(secret)"),
+    ("REMORA_KV_PREFIX", "/teams/a/", "teams/a"),
     ("REMORA_LOG", "debug", "debug"),
     ("REMORA_LOG_FORMAT", "json", "json"),
     ("CONSUL_HTTP_ADDR", "c:1", "http://c:1"),
@@ -144,12 +156,29 @@ fn every_setting_in_force_is_described_under_its_variable() {
 fn all_errors_are_told_at_once() {
     let errors = load_from(
         &["-ip", "192.0.2.300", "-nonsense", "etcd://h"],
-        &[("REMORA_RESYNC", "30"), ("REMORA_INTERNAL", "maybe"), ("CONSUL_HTTP_SSL", "x"), ("DOCKER_HOST", "ssh://h")],
+        &[
+            ("REMORA_RESYNC", "30"),
+            ("REMORA_INTERNAL", "maybe"),
+            ("CONSUL_HTTP_SSL", "x"),
+            ("DOCKER_HOST", "ssh://h"),
+            ("REMORA_HEAL", "maybe"),
+            ("REMORA_HEAL_CLUSTER_MAX", "0%"),
+        ],
     )
     .unwrap_err();
     let names: Vec<&str> = errors.0.iter().map(|error| error.name.as_str()).collect();
-    assert_eq!(names.len(), 7, "{errors}");
-    for name in ["-ip", "-nonsense", "registry", "REMORA_RESYNC", "REMORA_INTERNAL", "CONSUL_HTTP_SSL", "DOCKER_HOST"] {
+    assert_eq!(names.len(), 9, "{errors}");
+    for name in [
+        "-ip",
+        "-nonsense",
+        "registry",
+        "REMORA_RESYNC",
+        "REMORA_INTERNAL",
+        "CONSUL_HTTP_SSL",
+        "DOCKER_HOST",
+        "REMORA_HEAL",
+        "REMORA_HEAL_CLUSTER_MAX",
+    ] {
         assert!(names.contains(&name), "{name} is missing in {errors}");
     }
 }
@@ -201,6 +230,9 @@ fn bounds_are_kept_and_say_why() {
         ("REMORA_HEALTH_TTL", "9s"),
         ("REMORA_MAX_PORTS", "0"),
         ("REMORA_MAX_PORTS", "65536"),
+        ("REMORA_HEAL_HOLDOFF", "25h"),
+        ("REMORA_HEAL_SETTLE", "0"),
+        ("REMORA_HEAL_BUDGET", "0/1m"),
     ] {
         let errors = load_from(&[], &[(variable, value)]).unwrap_err();
         assert_eq!(errors.0.len(), 1);
@@ -308,15 +340,18 @@ proptest! {
         let auth = format!("user:{secret}");
         let url = format!("http://user:{secret}@consul:8500");
         let registry = format!("consul://user:{secret}@consul:8500");
-        let mut env = vec![("CONSUL_HTTP_TOKEN", secret.as_str()), ("CONSUL_HTTP_AUTH", auth.as_str())];
+        let hook = format!("https://user:{secret}@hooks.example.com/{secret}?token={secret}");
+        let mut env = vec![
+            ("CONSUL_HTTP_TOKEN", secret.as_str()), ("CONSUL_HTTP_AUTH", auth.as_str()), ("REMORA_HEAL_WEBHOOK", hook.as_str()),
+        ];
         let line = if uri { vec![registry.as_str()] } else { env.push(("CONSUL_HTTP_ADDR", url.as_str())); vec![] };
         let variable = SETTINGS[other].variable;
         if !env.iter().any(|(name, _)| *name == variable) {
             env.push((variable, &text));
         }
         // Without the wrong address everything else may be right, and then it is the configuration that must not show it.
-        for env in [&env[..], &env[..2]] {
-            let shown = everything_shown(&load_from(if env.len() == 2 { &[] } else { &line }, env));
+        for env in [&env[..], &env[..3]] {
+            let shown = everything_shown(&load_from(if env.len() == 3 { &[] } else { &line }, env));
             prop_assert!(!shown.contains("hunter2"), "{shown}");
         }
     }

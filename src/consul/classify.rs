@@ -13,8 +13,14 @@ const MESSAGE_LIMIT: usize = 300;
 const FORBIDDEN: [&str; 2] = ["permission denied", "acl not found"];
 
 /// The thing that the call speaks about is not there. 500 up to 1.10, 404 from 1.11 on.
-const NOT_FOUND: [&str; 4] =
-    ["unknown service", "unknown check", "does not have associated ttl", "not associated with a ttl"];
+const NOT_FOUND: [&str; 6] = [
+    "unknown service",
+    "unknown check",
+    "does not have associated ttl",
+    "not associated with a ttl",
+    "unknown session",
+    "invalid session",
+];
 
 /// The definition is at fault. 400 from an agent; inside a 500 from the catalog, and for script checks everywhere.
 const INVALID: [&str; 12] = [
@@ -93,7 +99,7 @@ mod tests {
 
     #[test]
     fn status_and_body_together_decide_the_class() {
-        let cases: [(u16, &str, Class); 33] = [
+        let cases: [(u16, &str, Class); 34] = [
             // Rights.
             (403, "Permission denied: Missing service:write on a", Class::Denied),
             (403, "ACL not found", Class::Denied),
@@ -107,6 +113,7 @@ mod tests {
             (500, "CheckID \"nope\" does not have associated TTL", Class::Gone),
             (404, "Unknown check ID \"nope\". Ensure that the check ID is passed, not the check name.", Class::Gone),
             (404, "unknown service ID: nope", Class::Gone),
+            (500, "rpc error making call: invalid session \"3c1d\"", Class::Gone),
             // Rejected.
             (400, "Missing service name", Class::Rejected),
             (400, "Invalid service address", Class::Rejected),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use super::classify::{classify, clean};
 use super::error::ConsulError;
@@ -120,22 +120,26 @@ pub(super) struct Call<'a> {
     pub(super) body: Option<Vec<u8>>,
     /// How long Consul may hold the answer back on purpose (a blocking query).
     pub(super) held: Duration,
+    /// A 404 is an answer like any other, with its headers.
+    pub(super) may_be_missing: bool,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn get(name: &'static str, path: &'a [&'a str]) -> Self {
-        Self { name, method: Method::GET, path, query: &[], body: None, held: Duration::ZERO }
+        Self { name, method: Method::GET, path, query: &[], body: None, held: Duration::ZERO, may_be_missing: false }
     }
 
     pub(super) fn put(name: &'static str, path: &'a [&'a str], body: Option<Vec<u8>>) -> Self {
-        Self { name, method: Method::PUT, path, query: &[], body, held: Duration::ZERO }
+        Self { method: Method::PUT, body, ..Self::get(name, path) }
     }
 }
 
-/// A good (2xx) answer.
+/// A good (2xx) answer, or a 404 where that is one.
 pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
+    /// It was a 404.
+    pub(super) missing: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -261,14 +265,15 @@ impl Client {
         let lost = |error| self.lost(call.name, timeout, error);
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
-        if status.is_success() {
+        let missing = call.may_be_missing && status == StatusCode::NOT_FOUND;
+        if status.is_success() || missing {
             let headers = response.headers().clone();
             let body =
                 body(response, BODY_LIMIT).await.map_err(lost)?.map_err(|_beginning| ConsulError::Unreadable {
                     call: call.name,
                     reason: format!("it is longer than {} MiB", BODY_LIMIT >> 20),
                 })?;
-            return Ok(Answer { headers, body });
+            return Ok(Answer { headers, body, missing });
         }
         // The beginning of an error is enough.
         let words = body(response, ERROR_LIMIT).await.map_err(lost)?.unwrap_or_else(|beginning| beginning);
@@ -327,7 +332,7 @@ async fn body(mut response: Response, limit: usize) -> Result<Result<Vec<u8>, Ve
 }
 
 /// The two innermost causes of an error, without a URL: `tcp connect error: Connection refused (os error 111)`.
-fn causes(error: reqwest::Error) -> String {
+pub(crate) fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut texts = vec![error.to_string()];
     let mut cause = std::error::Error::source(&error);

@@ -2,6 +2,7 @@
 //!
 //! * [`model`]: the values.
 //! * [`registry`]: the port that reconciling uses; [`agent`] implements it for a Consul client agent on the node.
+//! * [`store`]: the port that agreeing with other agents and with operators uses (KV, sessions); [`kv`] implements it.
 //! * [`client`]: transport, authentication, time-outs; [`error`]: what can go wrong, classed by what to do about it.
 //! * [`facts`]: what an agent says about itself, its cluster and our rights.
 //! * [`tls`]: the one TLS provider of the process, and whom to trust.
@@ -16,8 +17,10 @@ mod classify;
 pub mod client;
 pub mod error;
 pub mod facts;
+pub mod kv;
 pub mod model;
 pub mod registry;
+pub mod store;
 pub mod tls;
 mod token;
 mod wire;
@@ -26,7 +29,10 @@ pub use agent::AgentRegistry;
 pub use client::{Client, ClientError};
 pub use error::{Class, ConsulError};
 pub use facts::{AgentFacts, Right};
+pub use kv::KvStore;
 pub use model::{
-    ActualCheck, ActualService, Check, CheckKind, CheckTls, Probe, Service, Snapshot, Status, TaggedAddress, Weights,
+    ActualCheck, ActualService, Check, CheckKind, CheckTls, ConsulSeen, Probe, Service, Snapshot, Status,
+    TaggedAddress, Weights,
 };
 pub use registry::Registry;
+pub use store::{Entry, InstanceCheck, InstanceHealth, Listing, Store};

@@ -300,3 +300,12 @@ pub struct Snapshot {
     /// would be the largest thing in memory.
     pub services: BTreeMap<String, Arc<ActualService>>,
 }
+
+/// What is registered, as it was last read, and whether that can be done now.
+#[derive(Debug, Clone, Default)]
+pub struct ConsulSeen {
+    /// `None` before the first read.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// The last call found Consul.
+    pub reachable: bool,
+}

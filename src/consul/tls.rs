@@ -17,7 +17,7 @@ pub fn install_provider() {
 }
 
 /// Trusts nobody: for plain HTTP, so that a client can be built in an image without any certificates.
-pub(super) fn without_tls(builder: ClientBuilder) -> ClientBuilder {
+pub(crate) fn without_tls(builder: ClientBuilder) -> ClientBuilder {
     builder.tls_certs_only([])
 }
 
@@ -46,6 +46,15 @@ pub(super) fn with_tls(mut builder: ClientBuilder, tls: &ConsulTls, errors: &mut
     }
     // Without an own authority the system's decide; reqwest's build fails when there are none at all.
     if trusted.is_empty() { builder } else { builder.tls_certs_only(trusted) }
+}
+
+/// Trusts the system's authorities and, beside them, those that the operator has named for Consul: for peers that may be in the
+/// world outside or belong to the same house. Files that cannot be read are left out; Consul's client tells of them.
+pub(crate) fn with_all_authorities(builder: ClientBuilder, tls: &ConsulTls) -> ClientBuilder {
+    let of_file = tls.ca_file.as_deref().and_then(|path| file(path).ok()).unwrap_or_default();
+    let of_folder = tls.ca_path.as_deref().and_then(|path| folder(path).ok()).unwrap_or_default();
+    let trusted: Vec<Certificate> = of_file.into_iter().chain(of_folder).collect();
+    if trusted.is_empty() { builder } else { builder.tls_certs_merge(trusted) }
 }
 
 const AUTHORITIES: &str = "a PEM file with the certificates of the authorities that may have signed Consul's";

@@ -57,8 +57,17 @@ pub struct Lens {
 }
 
 impl Lens {
-    /// Labels that Remora itself reads.
-    pub const LABEL_PREFIXES: [&'static str; 4] = ["SERVICE_", "remora.", "com.docker.", "autoheal"];
+    /// Labels that Remora itself reads. The last three tell who else looks after a container; of those of Kubernetes only the
+    /// pod's own, because others hold whole commands.
+    pub const LABEL_PREFIXES: [&'static str; 7] = [
+        "SERVICE_",
+        "remora.",
+        "com.docker.",
+        "autoheal",
+        "io.kubernetes.pod.",
+        "com.hashicorp.nomad.",
+        "org.testcontainers",
+    ];
 
     /// Whether a label is kept.
     #[must_use]
@@ -206,6 +215,96 @@ impl Signal {
     }
 }
 
+/// What the engine's restart policy is called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RestartName {
+    /// `no`, or nothing at all: it stays ended.
+    #[default]
+    No,
+    /// It is started again whenever it ends, and whenever the daemon starts.
+    Always,
+    /// As [`RestartName::Always`], but a container that was stopped stays so when the daemon starts.
+    UnlessStopped,
+    /// It is started again when it ends with another exit code than 0.
+    OnFailure,
+    /// A word that this version does not know.
+    Unknown(String),
+}
+
+impl RestartName {
+    /// Reads the engine's word; nothing at all is `no`.
+    #[must_use]
+    pub fn read(word: &str) -> Self {
+        match word {
+            "" | "no" => Self::No,
+            "always" => Self::Always,
+            "unless-stopped" => Self::UnlessStopped,
+            "on-failure" => Self::OnFailure,
+            other => Self::Unknown(other.to_owned()),
+        }
+    }
+
+    /// The engine's word.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::No => "no",
+            Self::Always => "always",
+            Self::UnlessStopped => "unless-stopped",
+            Self::OnFailure => "on-failure",
+            Self::Unknown(word) => word,
+        }
+    }
+}
+
+/// The engine's own restart policy of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestartPolicy {
+    /// Which one.
+    pub name: RestartName,
+    /// How often [`RestartName::OnFailure`] tries again; 0 is without end.
+    pub maximum_retries: u64,
+}
+
+/// When a HEALTHCHECK looks, and how long it has to fail before the verdict is `unhealthy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeTimes {
+    /// Between the end of a probe and the next one; 30 s unless set.
+    pub interval: Duration,
+    /// What one probe may take; 30 s unless set.
+    pub timeout: Duration,
+    /// In which failures do not count, from the start on; 0 s unless set.
+    pub start_period: Duration,
+    /// Failures in a row that make it `unhealthy`; 3 unless set.
+    pub retries: u32,
+}
+
+/// How a container lives: what the engine does with it by itself, and what stands in the way of replacing it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Life {
+    /// What the engine does when its process ends.
+    pub restart_policy: RestartPolicy,
+    /// `--rm`: it is removed when its process ends.
+    pub auto_remove: bool,
+    /// Why its last start failed (`State.Error`): at most [`Life::ERROR_LIMIT`] characters, control characters removed;
+    /// empty when it did not.
+    pub error: String,
+    /// The times of its HEALTHCHECK; `None` without one.
+    pub probe: Option<ProbeTimes>,
+    /// Somebody sits (or sat) in front of it: `docker run -it`, attached.
+    pub interactive: bool,
+    /// Containers whose pid or ipc namespace it shares (`container:<id>`), as the engine names them; for the network see
+    /// [`Container::network_mode`].
+    pub namespaces: Vec<String>,
+    /// Names of containers that it links to (`--link`).
+    pub links: Vec<String>,
+}
+
+impl Life {
+    /// Characters kept of the engine's words about a failed start.
+    pub const ERROR_LIMIT: usize = 300;
+}
+
 /// What Remora knows of one container: a value, taken from one inspect document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -250,6 +349,8 @@ pub struct Container {
     pub stop_signal: Signal,
     /// How long `docker stop` waits before SIGKILL; 10 s unless set.
     pub stop_timeout: Duration,
+    /// What the engine is to do with it when its process ends, and what else decides how it can be healed.
+    pub life: Life,
     /// The operator's tags rendered for this container ([`Lens::tags`]): the text, or why it could not be rendered.
     pub rendered_tags: Option<Result<Rendered, String>>,
 }

@@ -23,8 +23,9 @@ const EVENTS_HEADERS: u64 = 10;
 
 /// The events that are asked for. Never `exec_*`: every health probe makes three of them, and the engine skips a listener
 /// that does not take an event within 100 ms.
-const ACTIONS: [&str; 13] = [
+const ACTIONS: [&str; 14] = [
     "start",
+    "restart",
     "die",
     "kill",
     "stop",
@@ -61,6 +62,11 @@ impl DockerEngine {
     #[must_use]
     pub fn address(&self) -> &str {
         self.door.address()
+    }
+
+    /// The way to everything but the event stream.
+    pub(super) fn door(&self) -> &Door {
+        &self.door
     }
 
     /// A bollard client. Made anew for every stream: it looks for the socket's file at once, and files come and go.
@@ -217,7 +223,8 @@ fn read_event(message: bollard::models::EventMessage) -> Option<Event> {
         _ => EventKind::Other(word.to_owned()),
     };
     let time = message.time_nano.or_else(|| message.time.map(|seconds| seconds.saturating_mul(1_000_000_000)));
-    Some(Event { container: ContainerId::new(id), kind, time: EventTime(time.unwrap_or_default()) })
+    let exit_code = attributes.get("exitCode").filter(|_| kind == EventKind::Die).and_then(|code| code.parse().ok());
+    Some(Event { container: ContainerId::new(id), kind, time: EventTime(time.unwrap_or_default()), exit_code })
 }
 
 /// Never the text of a message that could not be read: an event carries labels.

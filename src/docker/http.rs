@@ -1,4 +1,4 @@
-//! The tolerant door to the engine: GET a path, read the answer with types of our own.
+//! The tolerant door to the engine: ask for a path, read the answer with types of our own.
 //!
 //! Why not bollard for these: its models are closed. One container with a state that this version does not know makes
 //! the whole list unreadable, and typed inspect documents hold the container's environment. Here each container stands
@@ -63,7 +63,10 @@ impl From<SetupError> for ConfigError {
     }
 }
 
-/// A client for plain GET requests to one engine.
+/// Takes an answer piece by piece, until it says `false`.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> bool + Send + 'a;
+
+/// A client for plain requests to one engine.
 #[derive(Debug, Clone)]
 pub struct Door {
     client: reqwest::Client,
@@ -121,17 +124,73 @@ impl Door {
     /// # Errors
     /// [`DockerError::NotFound`] only for a 404 that the engine itself worded.
     pub async fn get(&self, call: &'static str, path: &str, within: Duration) -> Result<Vec<u8>, DockerError> {
+        self.ask(call, self.client.get(self.url(path)), within, None).await
+    }
+
+    /// As [`Door::get`], but a successful answer is poured into `sink`, piece by piece, until that says `false`.
+    pub async fn pour(
+        &self,
+        call: &'static str,
+        path: &str,
+        within: Duration,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), DockerError> {
+        self.ask(call, self.client.get(self.url(path)), within, Some(sink)).await.map(drop)
+    }
+
+    /// POSTs a JSON body, or none.
+    ///
+    /// # Errors
+    /// As [`Door::get`]. After [`DockerError::TimedOut`], [`DockerError::Unreachable`] and [`DockerError::Unreadable`] the
+    /// engine may have done it all the same.
+    pub async fn post(
+        &self,
+        call: &'static str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        within: Duration,
+    ) -> Result<Vec<u8>, DockerError> {
+        let request = self.client.post(self.url(path));
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.ask(call, request, within, None).await
+    }
+
+    /// DELETEs a path; errors as for [`Door::post`].
+    pub async fn delete(&self, call: &'static str, path: &str, within: Duration) -> Result<Vec<u8>, DockerError> {
+        self.ask(call, self.client.delete(self.url(path)), within, None).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn ask(
+        &self,
+        call: &'static str,
+        request: reqwest::RequestBuilder,
+        within: Duration,
+        mut sink: Option<&mut Sink<'_>>,
+    ) -> Result<Vec<u8>, DockerError> {
         let whole = async {
-            let mut response = self.client.get(format!("{}{path}", self.base)).send().await?;
-            let status = response.status().as_u16();
+            let mut response = request.send().await?;
+            let status = response.status();
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await? {
+                if let Some(sink) = sink.as_deref_mut().filter(|_| status.is_success()) {
+                    if !sink(&chunk) {
+                        break;
+                    }
+                    continue;
+                }
                 if body.len() + chunk.len() > BODY_LIMIT {
-                    return Ok((status, None));
+                    return Ok((status.as_u16(), None));
                 }
                 body.extend_from_slice(&chunk);
             }
-            Ok::<_, reqwest::Error>((status, Some(body)))
+            Ok::<_, reqwest::Error>((status.as_u16(), Some(body)))
         };
         let (status, body) = match tokio::time::timeout(within, whole).await {
             Err(_) => return Err(DockerError::TimedOut { call, after: within }),

@@ -9,8 +9,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::container::{
-    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, NetworkMode, Port, Protocol, Signal, State,
+    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, Protocol, Signal,
+    State,
 };
+use super::life::{HealthcheckDocument, RestartDocument};
 use super::list::place;
 use super::port::DockerError;
 
@@ -53,6 +55,8 @@ struct StateDocument {
     #[serde(default, rename = "OOMKilled")]
     oom_killed: Option<bool>,
     #[serde(default)]
+    error: Option<String>,
+    #[serde(default)]
     started_at: Option<String>,
     #[serde(default)]
     finished_at: Option<String>,
@@ -80,28 +84,29 @@ struct ProbeDocument {
     output: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 struct ConfigDocument {
-    #[serde(default)]
     image: Option<String>,
-    #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
-    #[serde(default)]
     env: ServiceEnv,
-    #[serde(default)]
     exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
-    #[serde(default)]
     stop_signal: Option<String>,
-    #[serde(default)]
     stop_timeout: Option<i64>,
+    healthcheck: Option<HealthcheckDocument>,
+    attach_stdin: Option<bool>,
+    stdin_once: Option<bool>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 struct HostConfigDocument {
-    #[serde(default)]
     network_mode: Option<String>,
+    pid_mode: Option<String>,
+    ipc_mode: Option<String>,
+    restart_policy: Option<RestartDocument>,
+    auto_remove: Option<bool>,
+    links: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -192,14 +197,9 @@ fn container(
     rendered_tags: Option<Result<crate::template::Rendered, String>>,
 ) -> Container {
     let Document { id, name, created, image, restart_count, state, config, host_config, network_settings } = document;
-    let config = config.unwrap_or(ConfigDocument {
-        image: None,
-        labels: None,
-        env: ServiceEnv::default(),
-        exposed_ports: None,
-        stop_signal: None,
-        stop_timeout: None,
-    });
+    let config = config.unwrap_or_default();
+    let host_config = host_config.unwrap_or_default();
+    let life = read_life(&config, &host_config, state.error.as_deref().unwrap_or_default());
     let network = network_settings.unwrap_or(NetworkDocument { ports: None, networks: None });
     let mut labels = config.labels.unwrap_or_default();
     labels.retain(|label, _| lens.keeps(label));
@@ -218,7 +218,7 @@ fn container(
         health: state.health.and_then(read_health),
         labels,
         service_env: config.env.0,
-        network_mode: read_network_mode(host_config.and_then(|host| host.network_mode).as_deref().unwrap_or_default()),
+        network_mode: read_network_mode(host_config.network_mode.as_deref().unwrap_or_default()),
         networks: read_networks(network.networks),
         exposed: config
             .exposed_ports
@@ -229,7 +229,29 @@ fn container(
         bindings: read_bindings(network.ports),
         stop_signal: read_signal(config.stop_signal.as_deref().unwrap_or_default()),
         stop_timeout: read_stop_timeout(config.stop_timeout),
+        life,
         rendered_tags,
+    }
+}
+
+fn read_life(config: &ConfigDocument, host_config: &HostConfigDocument, error: &str) -> Life {
+    let modes = [&host_config.pid_mode, &host_config.ipc_mode];
+    let owners = modes.into_iter().flatten().filter_map(|mode| mode.strip_prefix("container:"));
+    let namespaces: BTreeSet<&str> = owners.collect();
+    Life {
+        restart_policy: host_config.restart_policy.as_ref().map(RestartDocument::read).unwrap_or_default(),
+        auto_remove: host_config.auto_remove.unwrap_or_default(),
+        error: printable(error, Life::ERROR_LIMIT),
+        probe: config.healthcheck.as_ref().and_then(HealthcheckDocument::read),
+        interactive: config.attach_stdin.unwrap_or_default() && config.stdin_once.unwrap_or_default(),
+        namespaces: namespaces.into_iter().map(ToOwned::to_owned).collect(),
+        // `/target:/self/alias`
+        links: host_config
+            .links
+            .iter()
+            .flatten()
+            .filter_map(|link| Some(link.split(':').next()?.trim_start_matches('/').to_owned()))
+            .collect(),
     }
 }
 
@@ -362,7 +384,7 @@ fn tail(text: &str, limit: usize) -> String {
     one_line.get(start..).unwrap_or_default().to_owned()
 }
 
-fn printable(text: &str, limit: usize) -> String {
+pub(super) fn printable(text: &str, limit: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(limit).collect()
 }
 

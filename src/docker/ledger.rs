@@ -132,9 +132,16 @@ pub struct Ledger {
     /// Containers of the first list that have not been looked at yet; `None` before the first list.
     first: Option<HashSet<ContainerId>>,
     last_event: Option<EventTime>,
+    curious: bool,
 }
 
 impl Ledger {
+    /// From now on what does not run is looked at too when a list shows it, although there is nothing to tell of it: somebody
+    /// else hears of the looks.
+    pub fn be_curious(&mut self) {
+        self.curious = true;
+    }
+
     /// Where an event stream should go on: right after the last event that was heard.
     #[must_use]
     pub fn resume(&self) -> Option<EventTime> {
@@ -240,8 +247,9 @@ impl Ledger {
             let surprising = entry.look == Look::Idle && (!known || before.is_some());
             // A container that never had a process here has nothing to tell; whoever has a registration of it will ask.
             let concerns = line.live || entry.told.is_some();
-            if changed && concerns {
-                if let Some(changed_since) = baseline.filter(|_| surprising) {
+            if changed && (concerns || self.curious) {
+                // A container that is made without being started is told by no event that is asked for.
+                if let Some(changed_since) = baseline.filter(|_| surprising && concerns) {
                     self.suspects.push(Suspect { id: line.id.clone(), changed_since, shown: now });
                 }
                 self.queue(&line.id, false);
@@ -255,7 +263,7 @@ impl Ledger {
         if self.first.is_none() {
             // Without those that have gone meanwhile: nobody will look at them.
             let waits = |id: &&ContainerId| self.entries.get(*id).is_some_and(|entry| !entry.gone);
-            let live = listing.containers.iter().filter(|line| line.live).map(|line| &line.id);
+            let live = listing.containers.iter().filter(|line| line.live || self.curious).map(|line| &line.id);
             self.first = Some(live.filter(waits).cloned().collect());
         }
     }
@@ -397,6 +405,10 @@ impl Ledger {
         let sight = Sight { draining: entry.stop.is_some(), settling: entry.settling_until.is_some(), container };
         if entry.told.as_deref() == Some(&sight) && !entry.tell_anyway {
             entry.heard = None;
+            return;
+        }
+        let ended = matches!(sight.container.state, State::Created | State::Exited | State::Dead | State::Removing);
+        if self.curious && ended && entry.told.is_none() && entry.heard.is_none() && !entry.tell_anyway {
             return;
         }
         entry.tell_anyway = false;

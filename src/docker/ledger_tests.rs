@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::docker::container::{Health, HealthStatus, NetworkMode};
+use crate::docker::container::{Health, HealthStatus, Life, NetworkMode};
 use crate::docker::port::Summary;
 
 fn id(name: &str) -> ContainerId {
@@ -33,6 +33,7 @@ fn running(name: &str, second: u32) -> Container {
         bindings: BTreeMap::new(),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),
+        life: Life::default(),
         rendered_tags: None,
     }
 }
@@ -52,7 +53,7 @@ impl History {
     }
 
     fn event(&mut self, name: &str, kind: EventKind, second: u32) -> &mut Self {
-        self.ledger.event(&Event { container: id(name), kind, time: at(second) }, self.now);
+        self.ledger.event(&Event { container: id(name), kind, time: at(second), exit_code: None }, self.now);
         self
     }
 

@@ -12,6 +12,8 @@
 //!   what is known; only lines that changed are looked at.
 //! * A list never makes a container disappear: only a `destroy` event, or an inspect that answers "no such container".
 //! * A stream that is silent is checked by a ping; a stream that did not tell what a list shows is opened anew.
+//! * A second listener, if there is one, hears everything raw ([`Heard`]), and at the first connect what the engine
+//!   remembers: events of before that do not concern the ledger.
 //! * The task does nothing but read, note and start looks: it never waits for the reader of its changes, because the
 //!   engine skips a listener that does not take an event within 100 ms.
 
@@ -26,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::container::{Container, ContainerId};
 use super::ledger::{Change, Ledger};
-use super::port::{DockerError, Engine, EngineInfo, EventStream, Listing};
+use super::listen::{HISTORY, Heard, Listener};
+use super::port::{DockerError, Engine, EngineInfo, Event, EventKind, EventStream, EventTime, Listing};
 use crate::backoff::Backoff;
 use crate::telemetry::{DockerCall, DockerView, Metrics, Outcome, ResyncOutcome};
 
@@ -48,6 +51,10 @@ const GOOD_STREAM: Duration = Duration::from_secs(30);
 
 /// The stream is asked for from so much before the engine's present: a second covers the coarsest clock there is.
 const OVERLAP: Duration = Duration::from_secs(1);
+
+/// The engine replays what it remembers at once; an event that comes later than this after the connect has just happened,
+/// whatever its stamp says.
+const REPLAY: Duration = Duration::from_secs(10);
 
 /// What the observation tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +93,11 @@ pub struct Observer<E> {
     /// Who answered, until the connection has proved itself and this was told.
     unproved: Option<EngineInfo>,
     listed: bool,
+    listener: Option<Listener>,
+    /// The engine's present at the first connect, a moment before. What is older is history: for the listener only.
+    begun_at: Option<EventTime>,
+    /// The stream still replays that history.
+    replaying: bool,
 }
 
 /// The end of a call to the engine.
@@ -138,7 +150,19 @@ impl<E: Engine> Observer<E> {
             connection: 0,
             unproved: None,
             listed: false,
+            listener: None,
+            begun_at: None,
+            replaying: false,
         }
+    }
+
+    /// Tells this queue as well, everything that is heard and seen; containers that do not run are looked at for it too. The
+    /// observer never waits for it.
+    #[must_use]
+    pub fn with_listener(mut self, queue: mpsc::Sender<Heard>) -> Self {
+        self.ledger.be_curious();
+        self.listener = Some(Listener::new(queue));
+        self
     }
 
     /// Follows the engine until `shutdown`, until nobody listens to the changes any more, or until another engine answers
@@ -151,6 +175,7 @@ impl<E: Engine> Observer<E> {
             self.tick();
             self.prove();
             self.ledger.due(Instant::now());
+            self.catch_up();
             if let Link::Following(_) = link {
                 self.start_calls();
             }
@@ -161,8 +186,7 @@ impl<E: Engine> Observer<E> {
                 event = next_event(&mut link) => match event {
                     Some(Ok(event)) => {
                         self.word();
-                        self.metrics.event(event.kind.as_str());
-                        self.ledger.event(&event, Instant::now());
+                        self.heard(&event);
                     }
                     Some(Err(error)) => {
                         self.metrics.docker_request(DockerCall::Events, Outcome::from(&Err::<(), _>(error.clone())));
@@ -281,7 +305,10 @@ impl<E: Engine> Observer<E> {
             Job::Info(Ok(info)) => {
                 self.word();
                 self.followed_since = Some(Instant::now());
-                let since = self.ledger.resume().or(info.system_time.map(|now| now.before(OVERLAP)));
+                let since = self.since(info.system_time);
+                if let Some(listener) = &mut self.listener {
+                    listener.linked(true);
+                }
                 self.list_at = Instant::now();
                 self.unproved = Some(info);
                 *link = Link::Following(self.engine.events(since));
@@ -293,6 +320,11 @@ impl<E: Engine> Observer<E> {
                 self.looks -= 1;
                 if result.is_ok() {
                     self.word();
+                }
+                match (&mut self.listener, &*result) {
+                    (Some(listener), Ok(container)) => listener.seen(container),
+                    (Some(listener), Err(DockerError::NotFound(_))) => listener.gone(&id),
+                    _ => {}
                 }
                 if let Err(error) = &*result
                     && !matches!(error, DockerError::NotFound(_))
@@ -349,6 +381,47 @@ impl<E: Engine> Observer<E> {
         }
     }
 
+    /// From where on the next stream is asked for; the same for a first stream and for one that goes on.
+    fn since(&mut self, present: Option<EventTime>) -> Option<EventTime> {
+        let overlapped = present.map(|present| present.before(OVERLAP));
+        let resume = self.ledger.resume();
+        // Nothing has reached the ledger yet: what reached the listener before is all that is not asked for again.
+        self.replaying = self.listener.is_some() && resume.is_none();
+        self.begun_at = self.begun_at.or(overlapped);
+        match &self.listener {
+            Some(listener) if resume.is_none() => listener.resume().or(present.map(|present| present.before(HISTORY))),
+            _ => resume.or(overlapped),
+        }
+    }
+
+    /// An event came. One of before the observation is history: it says nothing about what is to be looked at now, and a
+    /// signal of then is no reason to take anything out of service.
+    fn heard(&mut self, event: &Event) {
+        if let Some(listener) = &mut self.listener {
+            listener.event(event);
+        }
+        // Engines set their clocks, so this ends with the first event that is no history, or soon after the connect.
+        let fresh = self.followed_since.is_none_or(|since| since.elapsed() < REPLAY);
+        self.replaying &= fresh && self.begun_at.is_some_and(|begun| event.time < begun);
+        if !self.replaying {
+            if let Some(listener) = self.listener.as_mut().filter(|_| event.kind == EventKind::Destroy) {
+                listener.gone(&event.container);
+            }
+            self.metrics.event(event.kind.as_str());
+            self.ledger.event(event, Instant::now());
+        }
+    }
+
+    /// What the listener has to know for certain and could not be told yet.
+    fn catch_up(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            if self.ledger.complete() {
+                listener.complete();
+            }
+            listener.catch_up();
+        }
+    }
+
     /// The engine said something: it is there.
     fn word(&mut self) {
         self.last_word = Instant::now();
@@ -383,6 +456,9 @@ impl<E: Engine> Observer<E> {
     fn lost(&mut self, why: &str) -> Link {
         self.connection += 1;
         self.ledger.interrupted();
+        if let Some(listener) = &mut self.listener {
+            listener.linked(false);
+        }
         if self.followed_since.take().is_some_and(|since| since.elapsed() >= GOOD_STREAM) {
             self.backoff.reset();
         }
@@ -410,14 +486,12 @@ impl<E: Engine> Observer<E> {
     }
 
     fn publish_count(&self) {
-        let containers = self.ledger.len();
-        self.metrics.containers(containers);
-        self.view.send_if_modified(|view| std::mem::replace(&mut view.containers, containers) != containers);
+        self.metrics.containers(self.ledger.len());
     }
 }
 
 /// The next event of an open stream; never, without one.
-async fn next_event(link: &mut Link) -> Option<Result<super::port::Event, DockerError>> {
+async fn next_event(link: &mut Link) -> Option<Result<Event, DockerError>> {
     match link {
         Link::Following(stream) => stream.next().await,
         Link::Down { .. } | Link::Asking => std::future::pending().await,

@@ -106,6 +106,8 @@ pub struct Event {
     pub kind: EventKind,
     /// When, by the engine's clock.
     pub time: EventTime,
+    /// With which code its process ended; only a `die` says so.
+    pub exit_code: Option<i64>,
 }
 
 /// What happened. Whatever it is, the answer is a fresh look; only [`EventKind::Kill`] says more than that.

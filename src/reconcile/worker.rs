@@ -19,7 +19,7 @@ use super::diff::Op;
 use super::telling::{tell, tell_write};
 use crate::backoff::Backoff;
 use crate::config::OnExit;
-use crate::consul::{ActualService, Class, ConsulError, Registry, Snapshot};
+use crate::consul::{ActualService, Class, ConsulError, ConsulSeen, Registry, Snapshot};
 use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
 use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Failing, Metrics, Outcome, summary};
@@ -67,6 +67,7 @@ pub struct Worker<R> {
     asks: mpsc::Sender<ContainerId>,
     docker: watch::Receiver<DockerView>,
     view: watch::Sender<ConsulView>,
+    seen: watch::Sender<ConsulSeen>,
     metrics: Arc<Metrics>,
     health_ttl: Option<Duration>,
     own_id: String,
@@ -120,6 +121,8 @@ pub struct Wiring {
     pub docker: watch::Receiver<DockerView>,
     /// This task's view of Consul.
     pub view: watch::Sender<ConsulView>,
+    /// What is registered, for the health-watcher.
+    pub seen: watch::Sender<ConsulSeen>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -136,6 +139,7 @@ impl<R: Registry> Worker<R> {
             asks: wiring.asks,
             docker: wiring.docker,
             view: wiring.view,
+            seen: wiring.seen,
             metrics: wiring.metrics,
             health_ttl,
             own_id,
@@ -351,6 +355,13 @@ impl<R: Registry> Worker<R> {
             self.metrics.reconciled(std::time::SystemTime::now());
         }
         let same = self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &snapshot));
+        self.seen.send_if_modified(|seen| {
+            let changed = !same || !seen.reachable;
+            if changed {
+                *seen = ConsulSeen { snapshot: Some(Arc::clone(&snapshot)), reachable: true };
+            }
+            changed
+        });
         if same && !self.book.is_ahead() {
             return;
         }
@@ -418,6 +429,7 @@ impl<R: Registry> Worker<R> {
             tracing::warn!(event = "consul_lost", error = %error, attempt = self.backoff.attempts(), "{error}; trying again, nothing is given up");
         }
         self.metrics.consul_reachable(false);
+        self.seen.send_if_modified(|seen| std::mem::replace(&mut seen.reachable, false));
         self.view.send_modify(|view| {
             view.reachable = false;
             view.trouble = Some(error.to_string());

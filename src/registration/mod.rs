@@ -29,7 +29,7 @@ mod services;
 #[cfg(test)]
 mod table;
 mod tags;
-mod values;
+pub(crate) mod values;
 mod verdict;
 
 #[cfg(test)]

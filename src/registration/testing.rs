@@ -7,7 +7,7 @@ use super::{Note, Peers, Planned, Registration, Settings, Verdict, register};
 use crate::config::{HostAddress, Publish};
 use crate::consul::Service;
 use crate::docker::{
-    Binding, Container, ContainerId, Health, HealthStatus, NetworkMode, Port, Protocol, Sight, Signal, State,
+    Binding, Container, ContainerId, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Sight, Signal, State,
 };
 
 /// Builds a container, by default a running one of image `repo/app:1` on the default bridge, without ports.
@@ -38,6 +38,7 @@ pub(super) fn container(name: &str) -> Builder {
         bindings: [].into(),
         stop_signal: Signal(15),
         stop_timeout: Duration::from_secs(10),
+        life: Life::default(),
         rendered_tags: None,
     })
 }

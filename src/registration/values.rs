@@ -4,10 +4,10 @@ use std::time::Duration;
 
 /// A hundred years, as Go writes them: `876000h`. Nothing that is asked for lasts longer, and Go's own durations end at
 /// 292 years, so that no sum can overflow on the other side.
-pub(super) const FOREVER: Duration = Duration::from_secs(876_000 * 3600);
+pub(crate) const FOREVER: Duration = Duration::from_secs(876_000 * 3600);
 
 /// A yes or a no, or `None` for anything else. With `loose`, registrator's reading: whatever is not empty is a yes.
-pub(super) fn boolean(text: &str, loose: bool) -> Option<bool> {
+pub(crate) fn boolean(text: &str, loose: bool) -> Option<bool> {
     let word = text.trim().to_ascii_lowercase();
     if loose {
         return Some(!word.is_empty());
@@ -21,7 +21,7 @@ pub(super) fn boolean(text: &str, loose: bool) -> Option<bool> {
 
 /// A duration as Go writes it (`10s`, `1m30s`, `1.5h`), which is how registrator's users and Consul write it. A number
 /// without a unit is none: Consul refuses it too.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     if rest.is_empty() {
         return None;
@@ -48,7 +48,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// The items of a comma-separated list in their order, trimmed, without empty ones. `\,` is a comma inside an item.
-pub(super) fn list(text: &str) -> Vec<String> {
+pub(crate) fn list(text: &str) -> Vec<String> {
     let mut items = vec![String::new()];
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
@@ -66,7 +66,7 @@ pub(super) fn list(text: &str) -> Vec<String> {
 }
 
 /// Whether a text matches a pattern in which `*` stands for any characters.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let mut parts: Vec<&str> = pattern.split('*').collect();
     let Some(last) = parts.pop() else { return false };
     if parts.is_empty() {
@@ -85,7 +85,7 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
 
 /// The words of a command line: blanks separate, single and double quotes hold together, a backslash (not inside single
 /// quotes) takes away the next character's meaning. Nothing is expanded: there is no shell. `None` if a quote stays open.
-pub(super) fn words(text: &str) -> Option<Vec<String>> {
+pub(crate) fn words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;
@@ -107,7 +107,7 @@ pub(super) fn words(text: &str) -> Option<Vec<String>> {
 }
 
 /// At most `limit` bytes of the beginning, cut between characters.
-pub(super) fn head(text: &str, limit: usize) -> &str {
+pub(crate) fn head(text: &str, limit: usize) -> &str {
     let mut end = limit.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -116,7 +116,7 @@ pub(super) fn head(text: &str, limit: usize) -> &str {
 }
 
 /// At most `limit` bytes of the end, cut between characters.
-pub(super) fn tail(text: &str, limit: usize) -> &str {
+pub(crate) fn tail(text: &str, limit: usize) -> &str {
     let mut start = text.len().saturating_sub(limit);
     while !text.is_char_boundary(start) {
         start += 1;
@@ -125,12 +125,12 @@ pub(super) fn tail(text: &str, limit: usize) -> &str {
 }
 
 /// The text in one line: each control character (line breaks too) becomes a blank.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.trim().chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// A value as a note may show it: quoted, in one line, at most 60 bytes of it. Only for values that are published anyway.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     /// As much as fits beside an explanation in one line of a log.
     const SHOWN: usize = 60;
     let line = one_line(text);

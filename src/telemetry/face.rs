@@ -32,8 +32,6 @@ pub struct DockerView {
     pub version: String,
     /// The API version in use.
     pub api: String,
-    /// How many containers it has.
-    pub containers: usize,
     /// What is wrong, in one stable sentence: no counters, no times.
     pub trouble: Option<String>,
     /// When the loop last worked.
@@ -44,14 +42,7 @@ impl DockerView {
     /// Before the first contact.
     #[must_use]
     pub fn starting(now: Instant) -> Self {
-        Self {
-            connected: false,
-            version: String::new(),
-            api: String::new(),
-            containers: 0,
-            trouble: None,
-            last_tick: now,
-        }
+        Self { connected: false, version: String::new(), api: String::new(), trouble: None, last_tick: now }
     }
 }
 
@@ -204,17 +195,15 @@ impl std::fmt::Display for Standing {
     }
 }
 
-/// Status and output of the agent's own check in Consul. Equal as long as nothing changes: no times, no counters that
-/// move at rest, since every new output is a write to the catalog.
+/// Status and output of the agent's own check in Consul. Equal as long as the agent stands the same: no times and no
+/// counters, not even of containers, since every new output is a write to the catalog, minutes later and for nobody. Numbers
+/// are among the metrics.
 #[must_use]
 pub fn summary(docker: &DockerView, consul: &ConsulView) -> (Standing, String) {
     let mut status = Standing::Passing;
     let mut parts = Vec::new();
     if docker.connected {
-        // Before the first list nobody knows how many there are.
-        let counted = consul.synced || docker.containers > 0;
-        let containers = if counted { format!(": {}", plural(docker.containers, "container")) } else { String::new() };
-        parts.push(format!("Docker {} (API {}){containers}.", bounded(&docker.version), bounded(&docker.api)));
+        parts.push(format!("Docker {} (API {}).", bounded(&docker.version), bounded(&docker.api)));
         if let Some(trouble) = &docker.trouble {
             status = status.max(Standing::Warning);
             parts.push(sentence(trouble));
@@ -231,8 +220,12 @@ pub fn summary(docker: &DockerView, consul: &ConsulView) -> (Standing, String) {
         parts.push(sentence(trouble));
     }
     if consul.synced {
-        let kept = if docker.connected { "published" } else { "published, as they were last seen" };
-        parts.push(format!("{} {kept}.", plural(consul.services, "service")));
+        let kept = if docker.connected {
+            "What runs there is published."
+        } else {
+            "What is published is as it was last seen."
+        };
+        parts.push(kept.to_owned());
     } else {
         status = status.max(Standing::Warning);
         parts.push("The first synchronisation is not done.".to_owned());
@@ -300,7 +293,6 @@ mod tests {
             connected: true,
             version: "20.10.24".to_owned(),
             api: "1.41".to_owned(),
-            containers: 12,
             ..DockerView::starting(Instant::now())
         }
     }
@@ -319,17 +311,17 @@ mod tests {
     fn all_is_well() {
         assert_eq!(
             summary(&docker(), &consul()),
-            (Standing::Passing, "Docker 20.10.24 (API 1.41): 12 containers. 1 service published.".to_owned())
+            (Standing::Passing, "Docker 20.10.24 (API 1.41). What runs there is published.".to_owned())
         );
     }
 
     #[test]
-    fn the_summary_is_the_same_at_every_tick_and_while_work_is_under_way() {
+    fn the_summary_is_the_same_at_every_tick_and_however_many_containers_there_are() {
         let later = Instant::now() + Duration::from_secs(3600);
         let before = summary(&docker(), &consul());
         let after = summary(
             &DockerView { last_tick: later, ..docker() },
-            &ConsulView { last_tick: later, pending: 9, ..consul() },
+            &ConsulView { last_tick: later, pending: 9, services: 2, ..consul() },
         );
         assert_eq!(before, after);
     }
@@ -353,7 +345,7 @@ mod tests {
             summary(&docker, &consul()),
             (
                 Standing::Critical,
-                "Docker is not connected: connection refused. 1 service published, as they were last seen.".to_owned()
+                "Docker is not connected: connection refused. What is published is as it was last seen.".to_owned()
             )
         );
     }
@@ -399,14 +391,6 @@ mod tests {
             "Docker cannot be reached at unix:///x: No such file or directory. Consul refuses GET /v1/agent/services: \
              Permission denied. The first synchronisation is not done."
         );
-    }
-
-    #[test]
-    fn containers_that_were_not_counted_yet_are_not_told_to_be_none() {
-        let unread = ConsulView { synced: false, ..consul() };
-        let begun = DockerView { containers: 0, ..docker() };
-        assert!(summary(&begun, &unread).1.starts_with("Docker 20.10.24 (API 1.41). "));
-        assert!(summary(&begun, &consul()).1.starts_with("Docker 20.10.24 (API 1.41): 0 containers. "));
     }
 
     #[test]

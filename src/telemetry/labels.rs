@@ -180,6 +180,98 @@ labels! {
     }
 }
 
+labels! {
+    /// What was done to heal a container.
+    HealAction {
+        /// A clone took its place.
+        Replace = "replace",
+        /// It was restarted.
+        Restart = "restart",
+        /// It was started.
+        Start = "start",
+        /// It was stopped.
+        Stop = "stop",
+    }
+}
+
+labels! {
+    /// How an attempt to heal a container ended.
+    HealOutcome {
+        /// It works again.
+        Healed = "healed",
+        /// It does not.
+        NoBetter = "no-better",
+        /// Trying again cannot help.
+        Hopeless = "hopeless",
+        /// There was nothing to do any more.
+        Cancelled = "cancelled",
+        /// It has to be taken up again.
+        Interrupted = "interrupted",
+    }
+}
+
+labels! {
+    /// Why a container was healed.
+    HealCause {
+        /// Its HEALTHCHECK failed.
+        Unhealthy = "unhealthy",
+        /// Its HEALTHCHECK came to no verdict.
+        StuckStarting = "stuck-starting",
+        /// It ended.
+        Died = "died",
+        /// Docker started it over and over.
+        CrashLoop = "crash-loop",
+        /// Docker could not start it.
+        StartFailed = "start-failed",
+        /// A check of its service was critical.
+        Critical = "critical",
+        /// The container whose namespace it shares was replaced or restarted.
+        Orphaned = "orphaned",
+        /// An operator asked for it.
+        Asked = "asked",
+    }
+}
+
+labels! {
+    /// What stood against healing a container.
+    HealBrake {
+        /// The agent had not been up, or connected, for long enough.
+        Holdoff = "holdoff",
+        /// An operator paused healing.
+        Paused = "paused",
+        /// Another operation was under way.
+        Busy = "busy",
+        /// The node's budget was used up.
+        NodeBudget = "node-budget",
+        /// Too many failed at once.
+        Correlated = "correlated",
+        /// It was too early after the last attempt.
+        Backoff = "backoff",
+        /// It was in quarantine.
+        Quarantine = "quarantine",
+        /// Too few of its service were left.
+        Service = "service",
+        /// Other nodes had all slots.
+        Cluster = "cluster",
+        /// Consul was away.
+        WithoutConsul = "without-consul",
+    }
+}
+
+labels! {
+    /// What became of a message to the webhook.
+    WebhookOutcome {
+        /// It was taken.
+        Sent = "sent",
+        /// It was refused, or nobody answered.
+        Failed = "failed",
+        /// The same was sent a short time ago.
+        Repeated = "repeated",
+        /// There were too many in a short time; their number was sent instead.
+        Limited = "limited",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use super::heal_metrics::Heal;
 use super::labels::{ConsulCall, DockerCall, Drift, EventAction, Outcome, ResyncOutcome, WriteOp};
 
 /// What [`Metrics::encode`] yields; without it Prometheus does not read it as OpenMetrics.
@@ -88,6 +89,7 @@ pub struct Metrics {
     last_reconcile: Seconds,
     resyncs: Family<ByResync, Counter>,
     queue_depth: Gauge,
+    heal: Heal,
 }
 
 impl Default for Metrics {
@@ -97,13 +99,23 @@ impl Default for Metrics {
 }
 
 /// Registers a metric without a unit. The library adds `_total` to counters and a full stop to the meaning by itself.
-fn plain<M: Metric + Clone>(registry: &mut Registry, name: &'static str, meaning: &'static str, metric: M) -> M {
+pub(super) fn plain<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &'static str,
+    meaning: &'static str,
+    metric: M,
+) -> M {
     registry.register(name, meaning, metric.clone());
     metric
 }
 
 /// Registers a metric in seconds. The library adds `_seconds` by itself.
-fn seconds<M: Metric + Clone>(registry: &mut Registry, name: &'static str, meaning: &'static str, metric: M) -> M {
+pub(super) fn seconds<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &'static str,
+    meaning: &'static str,
+    metric: M,
+) -> M {
     registry.register_with_unit(name, meaning, Unit::Seconds, metric.clone());
     metric
 }
@@ -231,6 +243,7 @@ impl Metrics {
                 "Changes that were seen in Docker and not yet compared with Consul",
                 Gauge::default(),
             ),
+            heal: Heal::new(r),
             // Last: `r` borrows it until here.
             registry,
         }
@@ -239,8 +252,8 @@ impl Metrics {
     /// All series as OpenMetrics text ([`CONTENT_TYPE`]).
     #[must_use]
     pub fn encode(&self) -> String {
-        // 170 series of about 60 bytes each.
-        let mut out = String::with_capacity(16 * 1024);
+        // 240 series of about 60 bytes each, and what they mean.
+        let mut out = String::with_capacity(24 * 1024);
         // Writing to a String cannot fail; should an encoder ever, what was written so far lacks its `# EOF`, and
         // Prometheus refuses it.
         let _infallible = text::encode(&mut out, &self.registry);
@@ -336,9 +349,14 @@ impl Metrics {
     pub fn queue_depth(&self, count: usize) {
         set(&self.queue_depth, count);
     }
+
+    /// The series of the health-watcher; its methods are in [`super::heal_metrics`].
+    pub(super) const fn heal(&self) -> &Heal {
+        &self.heal
+    }
 }
 
-fn set(gauge: &Gauge, count: usize) {
+pub(super) fn set(gauge: &Gauge, count: usize) {
     gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 

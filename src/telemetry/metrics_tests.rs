@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::*;
+use crate::telemetry::{HealAction, HealBrake, HealCause, HealOperation, HealOutcome, WebhookOutcome};
 
 #[track_caller]
 fn has(metrics: &Metrics, line: &str) {
@@ -41,6 +42,21 @@ fn every_method_moves_its_series() {
     metrics.reconciled(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     metrics.resync(ResyncOutcome::Failed);
     metrics.queue_depth(3);
+    let operation = HealOperation {
+        action: HealAction::Replace,
+        outcome: HealOutcome::Healed,
+        cause: HealCause::CrashLoop,
+        took: Duration::from_secs(12),
+        outage: Some(Duration::from_millis(300)),
+    };
+    metrics.heal_operation(&operation);
+    metrics.heal_operation(&HealOperation { outcome: HealOutcome::Cancelled, ..operation });
+    metrics.heal_refused(HealBrake::NodeBudget);
+    metrics.heal_incidents(2);
+    metrics.heal_quarantined(1);
+    metrics.heal_paused(true);
+    metrics.heal_news_dropped();
+    metrics.heal_webhook(WebhookOutcome::Limited);
     for line in [
         "remora_docker_connected 1",
         "remora_docker_events_total{action=\"start\"} 1",
@@ -64,6 +80,16 @@ fn every_method_moves_its_series() {
         "remora_reconcile_last_success_timestamp_seconds 1700000000.0",
         "remora_resync_total{outcome=\"failed\"} 1",
         "remora_queue_depth 3",
+        "remora_heal_operations_total{action=\"replace\",outcome=\"healed\",cause=\"crash-loop\"} 1",
+        "remora_heal_operation_seconds_count 1",
+        "remora_heal_outage_seconds_bucket{le=\"0.25\"} 0",
+        "remora_heal_outage_seconds_bucket{le=\"0.5\"} 1",
+        "remora_heal_refused_total{brake=\"node-budget\"} 1",
+        "remora_heal_incidents 2",
+        "remora_heal_quarantined 1",
+        "remora_heal_paused 1",
+        "remora_heal_news_dropped_total 1",
+        "remora_heal_webhook_total{outcome=\"limited\"} 1",
     ] {
         has(&metrics, line);
     }
@@ -75,6 +101,13 @@ fn waiting_for_a_change_is_counted_but_not_timed() {
     metrics.consul_request(ConsulCall::Changed, Outcome::Ok, Duration::from_secs(300));
     has(&metrics, "remora_consul_requests_total{call=\"changed\",outcome=\"ok\"} 1");
     assert!(!metrics.encode().contains("seconds_count{call=\"changed\"}"));
+}
+
+#[test]
+fn healing_costs_no_series_before_something_is_healed() {
+    let text = Metrics::new().encode();
+    assert!(!text.contains("remora_heal_operations_total") && !text.contains("remora_heal_refused_total"), "{text}");
+    assert!(text.len() < 24 * 1024, "{} bytes are more than `encode` reserves", text.len());
 }
 
 #[test]
@@ -102,7 +135,9 @@ fn table() -> String {
         meaning: String,
         labels: BTreeMap<String, BTreeSet<String>>,
     }
-    let text = Metrics::new().encode();
+    let metrics = Metrics::new();
+    metrics.all_of_healing();
+    let text = metrics.encode();
     let mut order = Vec::new();
     let mut all: BTreeMap<String, Series> = BTreeMap::new();
     for line in text.lines() {

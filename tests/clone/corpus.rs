@@ -2,8 +2,7 @@
 //!
 //! What the engine of the tests (20.10, cgroup v1, no swarm) refuses is left out: `StorageOpt` (needs overlay2 on XFS with project
 //! quotas), GPU requests (need a driver), real-time scheduling (needs a kernel with it), `KernelMemory` (needs an older kernel),
-//! profiles of `AppArmor` (need it in the kernel), and what came with later versions of the API: annotations, `StartInterval`, image
-//! mounts, volume sub-paths, `GwPriority`.
+//! `AppArmor` profiles (needs `AppArmor`), and what came with later versions of the API: annotations, `StartInterval`, image mounts, volume sub-paths, `GwPriority`.
 
 use serde_json::{Value, json};
 

@@ -197,8 +197,8 @@ fn the_judge_sees_what_differs() {
         ("/NetworkSettings/Networks/n/Aliases", json!(["x", "0123456789ab", "ffffffffffff"])),
     ];
     for (pointer, value) in changes {
-        let mut worse = other.clone();
-        *worse.pointer_mut(pointer).unwrap() = value;
-        assert_eq!(differences(&one, &worse, &[]).len(), 1, "{pointer}");
+        let mut edited = other.clone();
+        *edited.pointer_mut(pointer).unwrap() = value;
+        assert_eq!(differences(&one, &edited, &[]).len(), 1, "{pointer}");
     }
 }

@@ -289,6 +289,20 @@ impl Engine {
         list(&self.http, all, &format!("{RUN_LABEL}={}", self.run)).await
     }
 
+    /// `docker inspect` of whoever has this name now; `None` if nobody has.
+    pub async fn inspect_name(&self, name: &str) -> Option<Value> {
+        self.try_call("GET", &format!("/containers/{name}/json"), None).await.ok()
+    }
+
+    /// Names of this test's containers; of stopped ones too when `all`.
+    pub async fn names(&self, all: bool) -> Vec<String> {
+        let summaries = summaries(&self.http, all, &format!("{RUN_LABEL}={}", self.run)).await;
+        let mut names: Vec<String> =
+            summaries.iter().map(|it| it["Names"][0].as_str().unwrap().trim_start_matches('/').to_owned()).collect();
+        names.sort();
+        names
+    }
+
     /// What should be in the catalog, by service id: for every running container of this test its published ports (with
     /// the host's network its exposed ones), at `self.address`, with the status that Docker's word means.
     pub async fn truth(&self, node: &str) -> BTreeMap<String, Truth> {
@@ -528,6 +542,11 @@ impl Spec<'_> {
     pub fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
+    }
+
+    /// The body of its create call.
+    pub fn body(&self) -> &Value {
+        &self.body
     }
 
     /// `docker create`.

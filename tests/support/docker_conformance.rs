@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use remora::docker::{
-    Container, ContainerId, DockerError, Engine, Event, EventKind, EventStream, EventTime, HealthStatus, Port,
+    Container, ContainerId, Control, DockerError, Engine, Event, EventKind, EventStream, EventTime, HealthStatus, Port,
     Protocol, State,
 };
+use serde_json::Value;
 use tokio::time::timeout;
 
 /// Longer than anything that is waited for takes on a slow machine.
@@ -38,7 +39,7 @@ pub enum Kind {
 /// An engine together with the hands that make things happen on it.
 pub trait Host {
     /// The engine under test.
-    type Engine: Engine;
+    type Engine: Engine + Control;
     /// It.
     fn engine(&self) -> &Self::Engine;
     /// The whole name of a container that is called so for short.
@@ -65,6 +66,10 @@ pub trait Host {
     async fn attach(&self, id: &ContainerId, connected: bool) -> String;
     /// `docker rm -f`.
     async fn remove(&self, id: &ContainerId);
+    /// The body of a create call for such a container.
+    fn body(&self, kind: Kind) -> Value;
+    /// A label that every such body has, and nothing else on this engine.
+    fn label(&self) -> String;
 }
 
 /// The whole suite. It leaves nothing behind.
@@ -82,19 +87,19 @@ pub async fn conforms(host: &impl Host) {
 }
 
 /// The events of one container.
-struct Ear {
+pub struct Ear {
     stream: EventStream,
     id: ContainerId,
 }
 
 impl Ear {
     /// Listens from the engine's present on.
-    async fn at(host: &impl Host, id: &ContainerId) -> Self {
+    pub async fn at(host: &impl Host, id: &ContainerId) -> Self {
         let now = host.engine().info().await.unwrap().system_time;
         Self { stream: host.engine().events(now), id: id.clone() }
     }
 
-    async fn next(&mut self) -> Event {
+    pub async fn next(&mut self) -> Event {
         loop {
             let event = timeout(PATIENCE, self.stream.next()).await.expect("an event").expect("no end").unwrap();
             if event.container == self.id {
@@ -104,7 +109,7 @@ impl Ear {
     }
 
     /// Waits for this one; what comes before it is passed over.
-    async fn until(&mut self, kind: &EventKind) -> Event {
+    pub async fn until(&mut self, kind: &EventKind) -> Event {
         loop {
             let event = self.next().await;
             if event.kind == *kind {
@@ -114,17 +119,17 @@ impl Ear {
     }
 
     /// Nothing comes for a while.
-    async fn silent(&mut self) {
+    pub async fn silent(&mut self) {
         let nothing = timeout(Duration::from_millis(300), self.next()).await;
         assert!(nothing.is_err(), "an event that nobody caused: {nothing:?}");
     }
 }
 
-fn other(word: &str) -> EventKind {
+pub fn other(word: &str) -> EventKind {
     EventKind::Other(word.to_owned())
 }
 
-async fn inspect(host: &impl Host, id: &ContainerId) -> Container {
+pub async fn inspect(host: &impl Host, id: &ContainerId) -> Container {
     host.engine().inspect(id.as_str()).await.unwrap()
 }
 

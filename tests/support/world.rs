@@ -22,7 +22,7 @@ use std::time::Duration;
 use remora::config::{HostAddress, OnExit, Publish};
 use remora::consul::{ActualCheck, ActualService, ConsulError, Registry, Service, Snapshot, Status};
 use remora::docker::observe::Observer;
-use remora::docker::{Container, ContainerId, HealthStatus, NetworkMode, State};
+use remora::docker::{Container, ContainerId, HealthStatus, Heard, NetworkMode, State};
 use remora::reconcile::{Book, Wiring, Worker, own};
 use remora::registration::Settings;
 use remora::telemetry::{ConsulView, DockerView, Metrics};
@@ -60,6 +60,8 @@ struct Agent {
     docker: watch::Receiver<DockerView>,
     consul: watch::Receiver<ConsulView>,
     metrics: Arc<Metrics>,
+    /// Nobody listens, and nothing may depend on that.
+    _heard: mpsc::Receiver<Heard>,
 }
 
 impl World {
@@ -108,11 +110,14 @@ impl World {
             docker_view,
             Arc::clone(&metrics),
         );
+        let (listener, heard) = mpsc::channel(8);
+        let observer = observer.with_listener(listener);
         let wiring = Wiring {
             observed: told,
             asks,
             docker: docker_seen.clone(),
             view: consul_view,
+            seen: watch::channel(remora::consul::ConsulSeen::default()).0,
             metrics: Arc::clone(&metrics),
         };
         let book = Book::new(self.settings.clone(), service);
@@ -124,6 +129,7 @@ impl World {
             docker: docker_seen,
             consul: consul_seen,
             metrics,
+            _heard: heard,
         });
     }
 

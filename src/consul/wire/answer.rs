@@ -27,7 +27,7 @@ pub(in crate::consul) fn decode<'body, T: Deserialize<'body>>(
 }
 
 /// `null` is an empty value.
-fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

@@ -4,9 +4,12 @@
 //!   set. The one field newer than 1.8 is `TLSServerName` of a check (1.9), and only a label asks for it.
 //! * `answer`: what comes back. Go writes `null` for every empty list and map; fields come and go between versions. Only
 //!   what is read must make sense, and an entry that does not is left out by itself.
+//! * `store`: both for keys, sessions and the catalog, where nothing is left out.
 
 mod answer;
 mod request;
+mod store;
 
 pub(super) use answer::{SelfAnswer, decode, services, snapshot};
 pub(super) use request::{ServiceBody, UpdateBody, encode, go_duration};
+pub(super) use store::{SessionAnswer, SessionBody, count, entries_of_kv, instances};

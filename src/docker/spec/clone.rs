@@ -167,7 +167,7 @@ mod tests {
         let written: Value =
             serde_json::from_str(spec.body["Labels"][label::RESTART_POLICY].as_str().unwrap()).unwrap();
         assert_eq!(written, json!({"Name": "on-failure", "MaximumRetryCount": 3}));
-        assert_eq!(marks::restart_policy(&json!({"Config": spec.body})), written);
+        assert_eq!(marks::restart_policy(&json!({"Name": "/web.new-1a2b3c4d", "Config": spec.body})), written);
     }
 
     #[test]

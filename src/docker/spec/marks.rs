@@ -89,13 +89,22 @@ pub fn is_mark(key: &str) -> bool {
     super::OPERATION_LABELS.contains(&key)
 }
 
-/// The restart policy that the new container of an operation shall have once it is settled, as `POST /containers/{id}/update` takes
-/// it: the one that was written on it when it was staged. Afterwards its own counts, which an operator may have changed since.
+/// The restart policy that a container shall have once it is settled, as `POST /containers/{id}/update` takes it: the one written
+/// on it as long as its name says that it is not, and then its own, which an operator may have changed since.
 #[must_use]
 pub fn restart_policy(container: &Value) -> Value {
     let own = at(at(container, "HostConfig"), "RestartPolicy");
-    let written = at(at(container, "Config"), "Labels").get(label::RESTART_POLICY).and_then(Value::as_str);
-    written.and_then(|text| serde_json::from_str(text).ok()).filter(Value::is_object).unwrap_or_else(|| plain(own))
+    if names::logical(text(container, "Name").trim_start_matches('/')).1 == names::Role::Settled {
+        return plain(own);
+    }
+    written_restart_policy(container).unwrap_or_else(|| plain(own))
+}
+
+/// The restart policy that an operation wrote on the container that it made.
+#[must_use]
+pub fn written_restart_policy(container: &Value) -> Option<Value> {
+    let written = at(at(container, "Config"), "Labels").get(label::RESTART_POLICY).and_then(Value::as_str)?;
+    serde_json::from_str(written).ok().filter(Value::is_object)
 }
 
 /// `no` has three spellings: the word, an empty one, and nothing at all.
@@ -148,6 +157,7 @@ mod tests {
         let own = document(|it| it["HostConfig"]["RestartPolicy"] = json!({"Name": "always", "MaximumRetryCount": 0}));
         assert_eq!(restart_policy(&own)["Name"], "always");
         let staged = document(|it| {
+            it["Name"] = json!("/web.new-1a2b3c4d");
             it["HostConfig"]["RestartPolicy"] = json!({"Name": "no"});
             it["Config"]["Labels"] = json!({label::RESTART_POLICY: r#"{"Name":"on-failure","MaximumRetryCount":3}"#});
         });

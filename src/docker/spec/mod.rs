@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 pub use clone::clone_of;
 pub use compare::{Difference, differences};
 pub use identity::image_reference;
-pub use marks::{Marks, is_mark, restart_policy};
+pub use marks::{Marks, is_mark, restart_policy, written_restart_policy};
 pub use mounts::has_anonymous_volumes;
 pub use order::stop_first_reasons;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Book, container_of};
-use crate::consul::{ActualService, Service};
+use crate::consul::{ActualService, Service, Status};
 use crate::docker::ContainerId;
 use crate::reconcile::claims::Occupant;
 use crate::reconcile::containers::Held;
@@ -89,6 +89,9 @@ impl Book {
             }
             if self.resend.contains(at) {
                 return Some(Op::Register(Arc::clone(wanted)));
+            }
+            if at == self.own_key && actual.is_none() {
+                return Some(Op::Register(beginning(wanted)));
             }
             return diff::towards(wanted, actual.map(AsRef::as_ref)).or_else(|| {
                 let check = diff::fed_check(wanted).filter(|_| self.beats.contains(at))?;
@@ -203,4 +206,14 @@ impl Book {
             self.asks.push(container);
         }
     }
+}
+
+/// The agent's own service as it is registered first: with another status than it is about to have. A registration carries no
+/// output, and an output alone reaches the catalog minutes later; with a new status it is there at once.
+fn beginning(own: &Arc<Service>) -> Arc<Service> {
+    let mut first = Service::clone(own);
+    for check in &mut first.checks {
+        check.status = if check.status == Status::Warning { Status::Critical } else { Status::Warning };
+    }
+    Arc::new(first)
 }

@@ -1,0 +1,92 @@
+//! The health-watcher's place on this node, and its two halves: the watcher itself, and the teller of its news.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{self, Config, ConsulAddress};
+use crate::consul::{Client, ConsulSeen, KvStore};
+use crate::docker::spec::ApiVersion;
+use crate::docker::{ContainerId, DockerEngine, EngineInfo, Heard};
+use crate::heal::cluster::Keys;
+use crate::heal::tell::Telling;
+use crate::heal::teller::{Hook, Teller};
+use crate::heal::watcher::{Ends, Never, Place, Watcher};
+use crate::registration::Settings;
+use crate::telemetry::Metrics;
+
+/// The watcher and the teller of its news.
+pub(super) fn healer(
+    config: &Config,
+    place: Place,
+    docker: Arc<DockerEngine>,
+    client: &Client,
+    heard: mpsc::Receiver<Heard>,
+    seen: watch::Receiver<ConsulSeen>,
+    metrics: &Arc<Metrics>,
+) -> (Watcher<DockerEngine, KvStore>, Teller<KvStore>) {
+    let store = Arc::new(KvStore::new(client.clone()));
+    let keys = Keys::new(&place.heal.prefix, &place.node);
+    let (telling, news) = Telling::new(place.node.clone(), Arc::clone(metrics));
+    let hook = config.heal.webhook.as_ref().and_then(|webhook| match Hook::new(webhook, &config.consul.tls) {
+        Ok(hook) => Some(hook),
+        Err(error) => {
+            tracing::warn!(event = "webhook_unusable", "{error}");
+            None
+        }
+    });
+    let teller = Teller::new(Arc::clone(&store), keys, news, hook, Arc::clone(metrics));
+    let (given_up, _) = watch::channel(Arc::new(HashMap::new()));
+    (Watcher::new(place, Ends { docker, store, heard, seen, given_up, telling }), teller)
+}
+
+/// The watcher's place on this node.
+pub(super) fn place(heal: &config::Heal, consul: &ConsulAddress, info: &EngineInfo, rules: &Settings) -> Place {
+    // Not there, or not readable: then this is no container that Docker has made.
+    let own = std::fs::read_to_string("/proc/self/mountinfo").ok().and_then(|mounts| own_container(&mounts));
+    let address = &rules.publish.address;
+    let host: BTreeSet<IpAddr> = address.v4.map(IpAddr::V4).into_iter().chain(address.v6.map(IpAddr::V6)).collect();
+    Place {
+        node: rules.node.clone(),
+        host: info.name.clone(),
+        // An engine that does not say is older than any that is supported; then everything is done as the oldest one wants it.
+        api: info.api_version.parse().unwrap_or(ApiVersion { major: 1, minor: 41 }),
+        by: own.as_ref().map_or_else(|| rules.node.clone(), |id| id.as_str().to_owned()),
+        never: Never { own, consul: Never::consul_at(consul), host: host.into_iter().collect() },
+        heal: heal.clone(),
+        rules: rules.clone(),
+    }
+}
+
+/// The id of the container that this process runs in. Docker mounts three files of its own folder for the container into it; on the
+/// host itself nothing is mounted there.
+fn own_container(mountinfo: &str) -> Option<ContainerId> {
+    const FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+    mountinfo.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, at) = (fields.next()?, fields.next()?);
+        let folder = root.strip_suffix(at.strip_prefix("/etc")?)?;
+        let (rest, id) = folder.rsplit_once('/')?;
+        let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (FILES.contains(&at) && rest.ends_with("/containers") && is_id).then(|| ContainerId::new(id))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_known_by_the_files_that_docker_mounts_into_it() {
+        let id = "0123456789abcdef".repeat(4);
+        let inside = format!(
+            "1 2 0:1 / / rw - overlay overlay rw\n3 1 8:1 /var/lib/docker/containers/{id}/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw\n"
+        );
+        assert_eq!(own_container(&inside), Some(ContainerId::new(id.clone())));
+        let host = format!("9 1 0:5 / /var/lib/docker/containers/{id}/mounts/shm rw - tmpfs shm rw\n");
+        assert_eq!(own_container(&host), None);
+        assert_eq!(own_container("7 1 8:1 /etc/hostname /etc/hostname rw - ext4 x rw\n\nodd\n"), None);
+    }
+}

@@ -1,0 +1,412 @@
+//! The health-watcher: the task that hears what happens, decides, and has one treatment at a time carried out.
+//!
+//! It holds no truth of its own: containers, their histories and their records are caches of what Docker, its events and Consul's
+//! KV say. Every decision is made anew from them, and the treatment begins with a look of its own.
+//!
+//! * This file: the state, and the loop. * `considering`: from a look to a decision. * `treating`: treatments begin and end.
+//! * `unfinished`: what an earlier run left half-way. * `consulting`: what Consul says and is told. * `hands_off`: whom nobody
+//!   touches. * `family`: who shares whose namespaces. * `showing`: what others see of it.
+
+mod considering;
+mod consulting;
+mod family;
+mod hands_off;
+mod showing;
+mod treating;
+mod unfinished;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::brakes::Node;
+use super::cause::{CriticalCheck, Diagnosis};
+use super::cluster::{Asks, Keys, Pauses, Slots};
+use super::history::History;
+use super::policy::Policy;
+use super::record::Record;
+use super::tell::{News, Telling};
+use crate::config;
+use crate::consul::{ConsulSeen, Store};
+use crate::docker::spec::ApiVersion;
+use crate::docker::{Container, ContainerId, Control, Engine, Heard, Sight};
+use crate::registration;
+
+pub use hands_off::Never;
+use treating::Job;
+
+/// Whatever happens, everything is thought over after so long.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// A treatment that is under way gets so long to finish its step when the agent stops.
+const FAREWELL: Duration = Duration::from_secs(7);
+
+/// What the watcher has to know of where it is.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The node's name, as in the registrations.
+    pub node: String,
+    /// The engine's host name.
+    pub host: String,
+    /// The engine's highest API version.
+    pub api: ApiVersion,
+    /// Who acts: the agent's container, or the node.
+    pub by: String,
+    /// Whom nobody touches.
+    pub never: Never,
+    /// The agent's settings.
+    pub heal: config::Heal,
+    /// The rules of registration: what is published is healed by default.
+    pub rules: registration::Settings,
+}
+
+/// What the watcher is connected to.
+pub struct Ends<E, S> {
+    /// The engine, to look and to act.
+    pub docker: Arc<E>,
+    /// Consul's KV.
+    pub store: Arc<S>,
+    /// What the observation hears and sees.
+    pub heard: mpsc::Receiver<Heard>,
+    /// What is registered in Consul.
+    pub seen: watch::Receiver<ConsulSeen>,
+    /// Containers that were given up, with the reason, for their `healing` checks.
+    pub given_up: watch::Sender<Arc<HashMap<ContainerId, String>>>,
+    /// What is told.
+    pub telling: Telling,
+}
+
+/// A container that is watched.
+struct Watched {
+    sight: Arc<Sight>,
+    policy: Arc<Policy>,
+    /// Somebody else's, or nobody's, and why.
+    hands_off: Option<String>,
+    /// It was to be registered at some time: the registration of a container that ended is gone.
+    published: bool,
+    critical: Option<CriticalCheck>,
+    diagnosis: Diagnosis,
+    /// What was told about it last: the same is not told twice.
+    told: String,
+    due: Option<Instant>,
+}
+
+/// A treatment under way.
+struct Current {
+    id: ContainerId,
+    name: String,
+    evidence: String,
+    /// What was remembered before it began, for when nothing came of it.
+    before: Record,
+    charged: bool,
+}
+
+/// See the module's header.
+pub struct Watcher<E, S> {
+    place: Place,
+    docker: Arc<E>,
+    store: Arc<S>,
+    heard: mpsc::Receiver<Heard>,
+    seen: watch::Receiver<ConsulSeen>,
+    given_up: watch::Sender<Arc<HashMap<ContainerId, String>>>,
+    telling: Telling,
+    watched: HashMap<ContainerId, Watched>,
+    histories: HashMap<ContainerId, History>,
+    /// Former ids → the containers that have their places now.
+    successors: HashMap<String, ContainerId>,
+    records: BTreeMap<String, Record>,
+    /// Names of places that were seen to run.
+    known: BTreeSet<String>,
+    node: Node,
+    due: BTreeSet<(Instant, ContainerId)>,
+    holdoff: Instant,
+    connected: bool,
+    stream_lost: Option<Instant>,
+    complete: bool,
+    current: Option<Current>,
+    slots: Option<Slots>,
+    /// Operations that an earlier run left, and when to look for more.
+    unfinished: VecDeque<unfinished::Unfinished>,
+    look_for_unfinished: Option<Instant>,
+    keys: Keys,
+    pauses: Pauses,
+    asks: Asks,
+    asked: VecDeque<ContainerId>,
+    list_index: u64,
+    list_at: Instant,
+    listing: bool,
+    restored: bool,
+    /// Places whose record has to be written.
+    unsaved: BTreeSet<String>,
+    saving: bool,
+    sweep_at: Instant,
+    correlated_told: Option<Instant>,
+    jobs: JoinSet<Job>,
+    shutdown: CancellationToken,
+}
+
+impl<E: Engine + Control, S: Store> Watcher<E, S> {
+    /// A watcher at this place.
+    #[must_use]
+    pub fn new(place: Place, ends: Ends<E, S>) -> Self {
+        let now = Instant::now();
+        let keys = Keys::new(&place.heal.prefix, &place.node);
+        Self {
+            holdoff: now + place.heal.holdoff,
+            slots: Some(Slots::new(keys.clone(), place.heal.cluster_max)),
+            keys,
+            place,
+            docker: ends.docker,
+            store: ends.store,
+            heard: ends.heard,
+            seen: ends.seen,
+            given_up: ends.given_up,
+            telling: ends.telling,
+            watched: HashMap::new(),
+            histories: HashMap::new(),
+            successors: HashMap::new(),
+            records: BTreeMap::new(),
+            known: BTreeSet::new(),
+            node: Node::default(),
+            due: BTreeSet::new(),
+            connected: false,
+            stream_lost: None,
+            complete: false,
+            current: None,
+            unfinished: VecDeque::new(),
+            look_for_unfinished: None,
+            pauses: Pauses::default(),
+            asks: Asks::default(),
+            asked: VecDeque::new(),
+            list_index: 0,
+            list_at: now,
+            listing: false,
+            restored: false,
+            unsaved: BTreeSet::new(),
+            saving: false,
+            sweep_at: now + SWEEP,
+            correlated_told: None,
+            jobs: JoinSet::new(),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// Watches until `shutdown`, or until the observation ends.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        self.shutdown = shutdown.child_token();
+        loop {
+            self.start_jobs();
+            self.measure();
+            let wake = self.wake_at();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                heard = self.heard.recv() => match heard {
+                    Some(heard) => self.hear(heard),
+                    None => break,
+                },
+                Some(job) = self.jobs.join_next(), if !self.jobs.is_empty() => match job {
+                    Ok(job) => self.finished(job),
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_cancelled) => {}
+                },
+                Ok(()) = self.seen.changed() => self.consul_was_read(),
+                () = sleep_until(wake) => self.on_time(Instant::now()),
+            }
+        }
+        self.shutdown.cancel();
+        let rest = async {
+            // A treatment finishes its step and gives its slot back; what is left of it is found at the next start.
+            while self.current.is_some()
+                && let Some(job) = self.jobs.join_next().await
+            {
+                if let Ok(Job::Treated(..) | Job::Resumed(..)) = job {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(FAREWELL, rest).await.is_err() {
+            tracing::warn!(
+                event = "heal_cut",
+                "a treatment did not come to a halt in time: it is taken up again at the next start"
+            );
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let now = Instant::now();
+        match heard {
+            Heard::Event(event) => {
+                self.histories.entry(event.container.clone()).or_default().event(&event, now);
+                if self.watched.contains_key(&event.container) {
+                    self.schedule(&event.container, now);
+                } else {
+                    self.prune();
+                }
+            }
+            Heard::Seen(container) => self.see(&container, now),
+            Heard::Gone(id) => self.vanish(&id),
+            Heard::Lost => {
+                self.connected = false;
+                self.stream_lost = Some(now);
+                for history in self.histories.values_mut() {
+                    history.lost(now);
+                }
+            }
+            Heard::Connected => {
+                if self.stream_lost.is_some() {
+                    // As after a start: what everybody else does first is not ours to judge.
+                    self.holdoff = now + self.place.heal.holdoff;
+                }
+                self.connected = true;
+            }
+            Heard::Complete => {
+                self.complete = true;
+                self.prune();
+                self.look_for_unfinished = Some(now);
+                self.consider_all(now);
+            }
+            Heard::Missed => self.histories.values_mut().for_each(History::missed),
+        }
+    }
+
+    fn see(&mut self, container: &Container, now: Instant) {
+        let id = container.id.clone();
+        self.histories.entry(id.clone()).or_default().seen(container, now);
+        self.learn(container);
+        let before = self.watched.remove(&id);
+        let sight = Sight { container: container.clone(), draining: false, settling: false };
+        let published = before.as_ref().is_some_and(|before| before.published) || self.is_published(&sight);
+        let (policy, notes) = super::policy::policy(container, &self.place.heal, published);
+        if before.as_ref().is_none_or(|before| before.sight.container.labels != container.labels) {
+            for note in notes {
+                tracing::warn!(event = "heal_label", container = %id, name = %container.name, label = %note.about, "{}: {}: {}", container.name, note.about, note.text);
+            }
+        }
+        let (critical, diagnosis, told, due) = before.map_or((None, Diagnosis::Well, String::new(), None), |before| {
+            (before.critical, before.diagnosis, before.told, before.due)
+        });
+        let hands_off = self.place.never.reason(container, &policy);
+        let watched = Watched {
+            sight: Arc::new(sight),
+            policy: Arc::new(policy),
+            hands_off,
+            published,
+            critical,
+            diagnosis,
+            told,
+            due,
+        };
+        self.watched.insert(id.clone(), watched);
+        self.consider(&id, now);
+        for dependent in self.dependents(container) {
+            self.consider(&dependent, now);
+        }
+    }
+
+    fn vanish(&mut self, id: &ContainerId) {
+        self.histories.remove(id);
+        self.forget_family(id);
+        let Some(gone) = self.watched.remove(id) else { return };
+        if let Some(due) = gone.due {
+            self.due.remove(&(due, id.clone()));
+        }
+        let (place, _) = crate::docker::names::logical(&gone.sight.container.name);
+        let place = place.to_owned();
+        if !self.has_place(&place) {
+            // An operator removed it: nothing is sick there any more.
+            self.node.mark(&place, None);
+            self.known.remove(&place);
+        }
+        self.show();
+        let now = Instant::now();
+        for dependent in self.dependents(&gone.sight.container) {
+            self.consider(&dependent, now);
+        }
+    }
+
+    /// Histories of containers that are long gone: the engine's ring tells of them too.
+    fn prune(&mut self) {
+        const SPARE: usize = 1024;
+        if self.complete && self.histories.len() > self.watched.len() + SPARE {
+            let watched = &self.watched;
+            self.histories.retain(|id, _| watched.contains_key(id));
+        }
+    }
+
+    fn is_published(&self, sight: &Sight) -> bool {
+        if sight.container.labels.contains_key(crate::docker::spec::label::OP) {
+            // It has the place of one that was.
+            return true;
+        }
+        matches!(
+            registration::register(sight, self, &self.place.rules).verdict,
+            registration::Verdict::Services(planned) if !planned.is_empty()
+        )
+    }
+
+    fn has_place(&self, place: &str) -> bool {
+        self.watched.values().any(|watched| crate::docker::names::logical(&watched.sight.container.name).0 == place)
+    }
+
+    fn schedule(&mut self, id: &ContainerId, at: Instant) {
+        let Some(watched) = self.watched.get_mut(id) else { return };
+        if watched.due.is_some_and(|due| due <= at) {
+            return;
+        }
+        if let Some(before) = watched.due.replace(at) {
+            self.due.remove(&(before, id.clone()));
+        }
+        self.due.insert((at, id.clone()));
+    }
+
+    fn wake_at(&self) -> Instant {
+        let consulting = self.next_list();
+        let unfinished = self.look_for_unfinished.filter(|_| self.current.is_none() && self.connected);
+        [self.due.first().map(|(at, _)| *at), consulting, unfinished, Some(self.sweep_at)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.sweep_at)
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        while self.due.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, id)) = self.due.pop_first()
+        {
+            if let Some(watched) = self.watched.get_mut(&id) {
+                watched.due = None;
+            }
+            self.consider(&id, now);
+        }
+        if self.sweep_at <= now {
+            self.sweep_at = now + SWEEP;
+            self.consider_all(now);
+        }
+    }
+
+    fn consider_all(&mut self, now: Instant) {
+        // Who has been ill for longest comes first.
+        let mut ids: Vec<(Option<Instant>, ContainerId)> = self
+            .watched
+            .iter()
+            .map(|(id, watched)| match watched.diagnosis {
+                Diagnosis::Sick { since, .. } => (Some(since), id.clone()),
+                _ => (None, id.clone()),
+            })
+            .collect();
+        ids.sort_by_key(|(since, id)| (since.is_none(), *since, id.clone()));
+        for (_, id) in ids {
+            self.consider(&id, now);
+        }
+    }
+
+    /// The news, to whoever listens. Nobody is waited for.
+    fn tell(&self, news: News) {
+        self.telling.tell(news);
+    }
+}

@@ -1,0 +1,113 @@
+//! Who shares whose namespaces. A dependent holds its parent's *id*: when the parent was replaced, the dependent's namespace is
+//! gone for good; when it was restarted, the dependent has only its loopback left.
+
+use std::sync::Arc;
+
+use super::Watcher;
+use crate::consul::Store;
+use crate::docker::names::{self, Role};
+use crate::docker::spec::label;
+use crate::docker::{Container, ContainerId, Control, Engine, EventTime, NetworkMode, Sight, State};
+use crate::registration::Peers;
+
+impl<E: Engine + Control, S: Store> Peers for Watcher<E, S> {
+    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
+        let by_id = self.watched.get(&ContainerId::new(id_or_name));
+        let by_name = || {
+            self.watched
+                .values()
+                .find(|it| it.sight.container.name == id_or_name || it.sight.container.id.short() == id_or_name)
+        };
+        by_id.or_else(by_name).map(|watched| Arc::clone(&watched.sight))
+    }
+
+    fn is_gone(&self, id_or_name: &str) -> bool {
+        self.complete && self.find(id_or_name).is_none()
+    }
+}
+
+impl<E: Engine + Control, S: Store> Watcher<E, S> {
+    /// Notes whose places this one has.
+    pub(super) fn learn(&mut self, container: &Container) {
+        let (place, role) = names::logical(&container.name);
+        if role != Role::Settled {
+            return;
+        }
+        if container.state == State::Running {
+            self.known.insert(place.to_owned());
+        }
+        for former in container.labels.get(label::REPLACES).into_iter().flat_map(|ids| ids.split(',')) {
+            if !former.is_empty() && former != container.id.as_str() {
+                self.successors.insert(former.to_owned(), container.id.clone());
+            }
+        }
+    }
+
+    /// It is gone; somebody may have its place.
+    pub(super) fn forget_family(&mut self, id: &ContainerId) {
+        self.successors.retain(|_, has| has != id);
+    }
+
+    /// What is wrong with the container whose namespace this one shares.
+    pub(super) fn orphaned(&self, container: &Container) -> Option<String> {
+        if !self.complete {
+            return None;
+        }
+        parents(container).find_map(|parent| {
+            let Some(there) = self.find(parent) else {
+                let successor = self.successors.get(parent).and_then(|id| self.watched.get(id))?;
+                let runs = successor.sight.container.state == State::Running;
+                return runs
+                    .then(|| format!("{}, whose namespace it shares, was replaced", successor.sight.container.name));
+            };
+            let started = |of: &Container| EventTime::parse(&of.started_at);
+            let later = started(&there.container) > started(container);
+            (there.container.state == State::Running && later)
+                .then(|| format!("{}, whose namespace it shares, was started again", there.container.name))
+        })
+    }
+
+    /// Former ids of its parents → who has their places now.
+    pub(super) fn parents_now(&self, container: &Container) -> std::collections::BTreeMap<String, String> {
+        parents(container)
+            .filter(|parent| self.find(parent).is_none())
+            .filter_map(|parent| Some((parent.to_owned(), self.successors.get(parent)?.as_str().to_owned())))
+            .collect()
+    }
+
+    /// Whether one of its parents has to be healed first.
+    pub(super) fn waits_for_parent(&self, container: &Container) -> Option<String> {
+        parents(container).find_map(|parent| {
+            let there =
+                self.watched.iter().find(|(id, it)| id.as_str() == parent || it.sight.container.name == parent)?;
+            matches!(there.1.diagnosis, crate::heal::cause::Diagnosis::Sick { .. })
+                .then(|| there.1.sight.container.name.clone())
+        })
+    }
+
+    /// Containers that share a namespace of this one, by its id, its name, or an id that it has taken the place of.
+    pub(super) fn dependents(&self, of: &Container) -> Vec<ContainerId> {
+        let former = of.labels.get(label::REPLACES).map(String::as_str).unwrap_or_default();
+        let is_of = |parent: &str| {
+            parent == of.id.as_str()
+                || parent == of.name
+                || (!former.is_empty() && former.split(',').any(|id| id == parent))
+        };
+        let all = self.watched.iter();
+        all.filter(|(_, it)| parents(&it.sight.container).any(is_of)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether others link to it (`--link`).
+    pub(super) fn is_linked(&self, container: &Container) -> bool {
+        self.watched.values().any(|it| it.sight.container.life.links.contains(&container.name))
+    }
+}
+
+/// The containers whose namespaces it shares, as Docker names them.
+fn parents(container: &Container) -> impl Iterator<Item = &str> {
+    let network = match &container.network_mode {
+        NetworkMode::Container(owner) => Some(owner.as_str()),
+        _ => None,
+    };
+    network.into_iter().chain(container.life.namespaces.iter().map(String::as_str))
+}
