@@ -243,6 +243,11 @@ impl Engine {
         name
     }
 
+    /// The volumes that this container mounts end with the test, also when no container mounts them by then.
+    pub fn clean_volumes_of(&self, container: &Value) {
+        self.volumes.lock().unwrap().extend(mounted(std::iter::once(container)));
+    }
+
     /// An image like the test's own, with these settings (`Entrypoint`, `Volumes`…); the name is prefixed like a container's.
     pub async fn image(&self, name: &str, settings: Value) -> String {
         let base = self.container(&format!("base-of-{name}")).create().await;
