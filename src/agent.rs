@@ -320,7 +320,8 @@ async fn publish(
     let (consul_seen, seen) = watch::channel(ConsulSeen::default());
     let (hear, heard) = mpsc::channel(SIGNALS);
     let docker = Arc::new(engine);
-    let (watcher, teller, given_up) = healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics);
+    let (watcher, teller, given_up) =
+        healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics);
     let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
     let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));

@@ -141,6 +141,8 @@ pub struct Watcher<E, S> {
     list_at: Instant,
     listing: bool,
     restored: bool,
+    /// Others have been told who was given up.
+    spoken: bool,
     /// Places whose record has to be written.
     unsaved: BTreeSet<String>,
     saving: bool,
@@ -187,6 +189,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             list_at: now,
             listing: false,
             restored: false,
+            spoken: false,
             unsaved: BTreeSet::new(),
             saving: false,
             sweep_at: now + SWEEP,
@@ -305,7 +308,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         };
         self.watched.insert(id.clone(), watched);
         // A quarantine is the place's: whoever takes it is given up, too.
-        if !known_before && self.records.get(Self::place_of(&container.name)).is_some_and(|it| it.quarantined(now).is_some()) {
+        if !known_before
+            && self.records.get(Self::place_of(&container.name)).is_some_and(|it| it.quarantined(now).is_some())
+        {
             self.show();
         }
         self.consider(&id, now);
@@ -392,6 +397,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         if self.sweep_at <= now {
             self.sweep_at = now + SWEEP;
             self.consider_all(now);
+            self.show_first();
         }
     }
 

@@ -182,9 +182,19 @@ impl Book {
     pub fn done(&mut self, at: &str, op: &Op) -> Option<Instant> {
         self.written.insert(at.to_owned());
         self.ahead = true;
-        self.beats.remove(at);
-        if let Op::Register(_) | Op::Deregister(_) = op {
-            self.resend.remove(at);
+        match op {
+            Op::Register(_) | Op::Deregister(_) => {
+                self.resend.remove(at);
+                self.beats.remove(at);
+            }
+            // Another check than the one that has to be fed says nothing for that one.
+            Op::UpdateCheck { id, .. } => {
+                let beaten = self.wanted.get(at).and_then(|wanted| diff::beaten_check(wanted));
+                if beaten.is_none_or(|check| check.id == *id) {
+                    self.beats.remove(at);
+                }
+            }
+            Op::RemoveCheck(_) => {}
         }
         if let Op::Deregister(id) = op
             && self.doubles.get(at).is_some_and(|double| double.id == *id)

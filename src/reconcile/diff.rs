@@ -52,11 +52,7 @@ impl Op {
 /// What has to be written so that `actual` becomes `wanted`; `None` when it is already so. `known`: whether it is known what a check
 /// that we feed has to say; what is not known is left as it is.
 #[must_use]
-pub fn towards(
-    wanted: &Arc<Service>,
-    actual: Option<&ActualService>,
-    known: impl Fn(&Check) -> bool,
-) -> Option<Op> {
+pub fn towards(wanted: &Arc<Service>, actual: Option<&ActualService>, known: impl Fn(&Check) -> bool) -> Option<Op> {
     let Some(actual) = actual else { return Some(Op::Register(Arc::clone(wanted))) };
     if wanted.id != actual.id {
         // The agent tells `Web` from `web`, the catalog does not: both at once would be one row that changes hands.

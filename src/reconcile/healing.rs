@@ -45,9 +45,8 @@ pub fn register(
 #[must_use]
 pub fn say(given_up: Option<&str>) -> (Status, String) {
     // Nothing is said while all is well: a registration carries no output, and a second write for one is not worth it.
-    given_up.map_or((Status::Passing, String::new()), |why| {
-        (Status::Critical, head(&one_line(why), LONGEST).to_owned())
-    })
+    given_up
+        .map_or((Status::Passing, String::new()), |why| (Status::Critical, head(&one_line(why), LONGEST).to_owned()))
 }
 
 fn add_check(container: &Container, heal: &Heal, given_up: Option<&str>, planned: &mut [Planned]) {
@@ -55,7 +54,8 @@ fn add_check(container: &Container, heal: &Heal, given_up: Option<&str>, planned
         return;
     }
     let (policy, doubts) = policy(container, heal, true);
-    if let Applies::Off(_) = policy.applies {
+    // Whoever sits in front of a container looks after it: the health-watcher does not.
+    if matches!(policy.applies, Applies::Off(_)) || container.life.interactive {
         return;
     }
     let name = head(&one_line(&format!("Healing of {}", logical(&container.name).0)), LONGEST_NAME).to_owned();

@@ -194,7 +194,10 @@ mod tests {
                 .label(label::CAUSE, &format!("unhealthy\n\u{9b}31m{}", "x".repeat(600)))
         };
         let attributes = |builder: super::super::testing::Builder| {
-            builder.label("SERVICE_HEAL_COUNT", "9").label("SERVICE_heal-count", "9").label("SERVICE_heal-reason", "mine")
+            builder
+                .label("SERVICE_HEAL_COUNT", "9")
+                .label("SERVICE_heal-count", "9")
+                .label("SERVICE_heal-reason", "mine")
         };
         let (meta, notes) = read(&attributes(replaced()).build());
         assert_eq!((meta["heal-count"].as_str(), meta["heal-last"].as_str()), ("3", "2026-01-01T00:00:00Z"));

@@ -12,10 +12,12 @@ use crate::docker::{Control, Engine};
 
 impl<E: Engine + Control, S: Store> Watcher<E, S> {
     /// Publishes who has been given up, also if that is nobody, once everything is known that an earlier run knew. Before, nobody
-    /// may take it for granted.
-    pub(super) fn show_first(&self) {
+    /// may take it for granted. Where Consul's keys cannot be read nothing is waited for in the end: what an earlier run wrote
+    /// would stay for ever.
+    pub(super) fn show_first(&mut self) {
         self.show();
-        if self.restored && self.complete {
+        if !self.spoken && self.complete && (self.restored || self.holdoff <= Instant::now()) {
+            self.spoken = true;
             self.given_up.send_modify(|_| {});
         }
     }

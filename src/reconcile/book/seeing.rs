@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Book, Told, container_of};
 use crate::consul::Service;
+use crate::docker::names::logical;
 use crate::docker::{ContainerId, Sight};
 use crate::reconcile::claims::Claim;
 use crate::reconcile::healing;
@@ -87,7 +88,8 @@ impl Book {
         }
         for (at, service) in claims {
             let created = sight.container.created.clone();
-            let natural = at.starts_with(&key(&format!("{}:{}:", self.settings.node, sight.container.name)));
+            let (name, _) = logical(&sight.container.name);
+            let natural = at.starts_with(&key(&format!("{}:{name}:", self.settings.node)));
             self.claims.insert(&at, Claim { container: id.clone(), created, natural, service });
             stirred.push(at);
         }

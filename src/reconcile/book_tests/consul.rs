@@ -313,10 +313,7 @@ fn a_check_that_consul_refuses_does_not_cost_the_registration() {
     story.here(with_checks("a")).settle();
     story.book.reconnected();
     assert_eq!(story.settle(), ["register n1:web:80"]);
-    assert_eq!(
-        story.checks(),
-        ["n1:web:80:db", "n1:web:80:docker", "n1:web:80:healing", "n1:web:80:script"]
-    );
+    assert_eq!(story.checks(), ["n1:web:80:db", "n1:web:80:docker", "n1:web:80:healing", "n1:web:80:script"]);
 }
 
 #[test]

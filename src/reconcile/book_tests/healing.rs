@@ -129,6 +129,25 @@ fn beats_feed_dockers_check_alone() {
 }
 
 #[test]
+fn no_other_write_stands_in_for_a_beat() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    story.gives_up(&[("a", "why")]).book.beat_all();
+    let mut writes = story.settle();
+    writes.retain(|write| write.contains(WEB));
+    assert_eq!(writes, [format!("update {WEB}:healing critical"), format!("update {WEB}:docker passing")]);
+}
+
+#[test]
+fn under_an_id_of_its_own_the_check_has_one_too() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).here(running("b", "WEB")).settle();
+    let own = format!("n1:WEB:80:{}", id("b").short());
+    assert_eq!(story.healing(&own), Some((Status::Passing, "")));
+    assert_eq!(story.gives_up(&[("b", "why")]).settle(), [format!("update {own}:healing critical")]);
+}
+
+#[test]
 fn a_label_cannot_take_the_place_of_the_check() {
     for mode in [HealMode::On, HealMode::Off] {
         let mut story = Story::new();
@@ -229,6 +248,45 @@ fn stop_first_the_registration_goes_at_once_and_comes_back_with_the_new_port() {
     assert_eq!(story.container_at(WEB), id("b"));
     assert_ne!(story.consul.services[WEB].port, before);
     assert!(story.gone("a").settle().is_empty());
+}
+
+#[test]
+fn stop_first_a_replacement_is_taken_back() {
+    let mut story = Story::new();
+    story.here(named("a", "old")).here(stopped(named("a", "old"))).here(running("b", "web")).settle();
+    assert_eq!(story.container_at(WEB), id("b"));
+    // It ends by itself, gives the name back, and the old one is started again.
+    assert_eq!(story.here(ended(running("b", "web"), State::Exited)).settle(), [format!("deregister {WEB}")]);
+    assert!(story.here(ended(named("b", "undo"), State::Exited)).settle().is_empty());
+    assert!(story.here(stopped(running("a", "web"))).settle().is_empty());
+    assert_eq!(story.here(running("a", "web")).settle(), [format!("register {WEB}")]);
+    assert_eq!(story.container_at(WEB), id("a"));
+}
+
+#[test]
+fn an_agent_that_starts_in_between_leaves_the_place_to_the_old_one_until_it_is_taken() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).here(named("b", "new")).settle();
+    story.restart();
+    // Docker lists the newest first.
+    assert!(story.here(named("b", "new")).settle().is_empty());
+    assert_eq!(story.asks(), [id("a")]);
+    assert!(story.here(running("a", "web")).settle().is_empty());
+    assert_eq!(story.container_at(WEB), id("a"));
+    story.here(named("a", "old"));
+    story.restart();
+    assert!(story.here(named("b", "new")).settle().is_empty());
+    assert_eq!(story.here(named("a", "old")).settle(), [format!("register {WEB}")]);
+    assert_eq!(story.container_at(WEB), id("b"));
+}
+
+#[test]
+fn no_label_of_another_takes_the_place_of_a_staged_one() {
+    let mut story = Story::new();
+    // Older than the other one, and wishes for its id.
+    story.here(labelled(running("A", "thief"), "SERVICE_ID", WEB)).here(named("b", "new")).settle();
+    assert_eq!(story.container_at(WEB), id("b"));
+    assert!(story.here(running("b", "web")).settle().is_empty());
 }
 
 #[test]
