@@ -120,7 +120,7 @@ fn speaking_book() -> Book {
     let mut book = Book::new(settings(), Heal::default(), own);
     book.say(status, output);
     // Nobody was given up.
-    book.give_up(GivenUp::default());
+    book.give_up(&GivenUp::default());
     // The beat with which it begins to speak is not what these histories are about.
     book.beats.clear();
     book

@@ -120,6 +120,9 @@ fn what_is_not_healed_has_no_check() {
     for labels in [("remora.heal", "off"), ("autoheal", "false"), ("com.docker.swarm.task.id", "x")] {
         assert_eq!(check(&[labels]), None, "{labels:?}");
     }
+    let mut attended = container(&[]);
+    attended.life.interactive = true;
+    assert_eq!(service(attended, &Heal::default(), None).checks.len(), 1, "somebody sits in front of it");
     let off = Heal { mode: HealMode::Off, ..Heal::default() };
     assert_eq!(service(container(&[("remora.heal", "on")]), &off, None).checks.len(), 1);
     let observed = Heal { mode: HealMode::Observe, ..Heal::default() };

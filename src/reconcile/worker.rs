@@ -208,7 +208,7 @@ impl<R: Registry> Worker<R> {
                 Ok(()) = self.docker.changed() => {}
                 Ok(()) = self.given_up.changed() => {
                     let given_up = Arc::clone(&self.given_up.borrow_and_update());
-                    self.book.give_up(given_up).iter().for_each(tell);
+                    self.book.give_up(&given_up).iter().for_each(tell);
                 }
                 () = sleep_until(wake) => self.on_time(Instant::now()),
             }

@@ -10,8 +10,8 @@ use crate::reconcile::healing::{self, GivenUp};
 
 impl Book {
     /// The health-watcher says whom it has given up, and why. Returns what that came to for the containers that are concerned.
-    pub fn give_up(&mut self, given_up: GivenUp) -> Vec<Told> {
-        let before = self.given_up.replace(Arc::clone(&given_up));
+    pub fn give_up(&mut self, given_up: &GivenUp) -> Vec<Told> {
+        let before = self.given_up.replace(Arc::clone(given_up));
         if before.is_none() {
             // Until now every such check was left as it was found.
             for at in self.actual.keys() {

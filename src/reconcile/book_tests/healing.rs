@@ -11,7 +11,7 @@ fn given_up(pairs: &[(&str, &str)]) -> GivenUp {
 
 impl Story {
     fn gives_up(&mut self, pairs: &[(&str, &str)]) -> &mut Self {
-        self.book.give_up(given_up(pairs));
+        self.book.give_up(&given_up(pairs));
         self.recount();
         self
     }
