@@ -76,13 +76,21 @@ impl Bench {
         KvStore::new(self.consul.client())
     }
 
-    async fn remora(&self, line: &[&str]) -> (Option<i32>, String) {
+    fn command(&self, line: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_remora"));
         command.args(line).env_clear().stdin(Stdio::null()).env("USER", "alice").env("REMORA_HEAL", "on");
         command.env("DOCKER_HOST", format!("unix://{}", self.folder.path().join("docker.sock").display()));
         command.env("CONSUL_HTTP_ADDR", self.consul.url());
         command.envs(self.token.map(|token| ("CONSUL_HTTP_TOKEN", token)));
-        let Output { status, stdout, stderr } = command.output().await.unwrap();
+        command
+    }
+
+    async fn remora(&self, line: &[&str]) -> (Option<i32>, String) {
+        Self::told(self.command(line).output().await.unwrap())
+    }
+
+    fn told(output: Output) -> (Option<i32>, String) {
+        let Output { status, stdout, stderr } = output;
         (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
     }
 
@@ -161,6 +169,24 @@ async fn a_request_is_taken_by_the_agent_or_withdrawn() {
     let (code, told) = bench.remora(&["heal", "nothing"]).await;
     assert_eq!(code, Some(1));
     assert!(told.starts_with("there is no container nothing on this node (host)"), "{told}");
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_any_more_is_withdrawn() {
+    let bench = Bench::start(Options::default()).await;
+    let (store, keys) = (bench.store(), Keys::new("remora", "host"));
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let asking = bench.command(&["heal", "abab"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        while store.list(&keys.asks(), None).await.unwrap().entries.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        let pid = asking.id().unwrap().to_string();
+        assert!(tokio::process::Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+        let (code, told) = Bench::told(asking.wait_with_output().await.unwrap());
+        assert_eq!(code, Some(1), "{signal}: {told}");
+        assert_eq!(told, "interrupted before an agent took it: it is withdrawn\n", "{signal}");
+        assert!(store.list(&keys.asks(), None).await.unwrap().entries.is_empty(), "{signal}");
+    }
 }
 
 #[tokio::test]

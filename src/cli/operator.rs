@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use super::output::{add_line, complain, print};
@@ -178,12 +179,16 @@ async fn ask(
     let key = keys.ask(&node, &name);
     let by = ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok()).filter(|by| !by.is_empty());
     let value = Ask::value(wish, by.as_deref().unwrap_or("an operator"));
+    // Before the request is there: whoever gives up waiting does not want it done hours later, when an agent comes.
+    let mut interrupted = Interrupted::new()?;
     store.put(&key, value.as_bytes()).await.map_err(|error| refused(&error, &keys))?;
-    if !taken(store, &key).await? {
-        bail!(
+    match fate(store, &key, &mut interrupted).await? {
+        Fate::Taken => {}
+        Fate::Late => bail!(
             "no agent took it within {PATIENCE:?}, and it is withdrawn: does Remora run on {node}, with REMORA_HEAL=on and \
              this Consul? remora status, and its log, tell"
-        );
+        ),
+        Fate::Interrupted => bail!("interrupted before an agent took it: it is withdrawn"),
     }
     let what = match wish {
         Wish::Heal => format!("{name} is to be replaced: the agent on {node} has taken the request"),
@@ -197,28 +202,67 @@ async fn ask(
     Ok(text)
 }
 
-/// Whether the key is gone in time; it is taken back if not.
-async fn taken(store: &impl Store, key: &str) -> anyhow::Result<bool> {
+/// What became of a request.
+enum Fate {
+    Taken,
+    /// No agent took it in time.
+    Late,
+    /// Somebody ended the waiting.
+    Interrupted,
+}
+
+/// Whoever waits does not want to any more.
+struct Interrupted {
+    int: Signal,
+    term: Signal,
+    hangup: Signal,
+}
+
+impl Interrupted {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+/// Waits until the key is gone; it is taken back if it stays.
+async fn fate(store: &impl Store, key: &str, interrupted: &mut Interrupted) -> anyhow::Result<Fate> {
     let end = Instant::now() + PATIENCE;
     let mut index = None;
+    let mut fate = Fate::Late;
     loop {
         // Consul being away for a moment says nothing about the agent.
         match store.get(key).await {
-            Ok(None) => return Ok(true),
+            Ok(None) => return Ok(Fate::Taken),
             Ok(Some(entry)) => index = Some(entry.index),
-            Err(error) if Instant::now() >= end => {
+            Err(error) if Instant::now() >= end || matches!(fate, Fate::Interrupted) => {
                 return Err(anyhow!("{error}; it is not known whether an agent took the request, which is in {key}"));
             }
             Err(_) => {}
         }
-        if Instant::now() >= end {
+        if Instant::now() >= end || matches!(fate, Fate::Interrupted) {
             break;
         }
-        sleep(LOOK_AGAIN).await;
+        tokio::select! {
+            () = sleep(LOOK_AGAIN) => {}
+            // One more look: it may have been taken meanwhile.
+            () = interrupted.wait() => fate = Fate::Interrupted,
+        }
     }
-    let Some(index) = index else { return Ok(false) };
+    let Some(index) = index else { return Ok(fate) };
     match store.delete_if(key, index).await {
-        Ok(_) => Ok(false),
+        Ok(_) => Ok(fate),
         Err(error) => Err(anyhow!("no agent took the request, and it cannot be withdrawn from {key}: {error}")),
     }
 }

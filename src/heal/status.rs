@@ -73,6 +73,8 @@ pub struct Row {
     pub name: String,
     /// Its short id.
     pub container: String,
+    /// Its image, as it was asked for.
+    pub image: String,
     /// `running/healthy`, `exited (1)`.
     pub state: String,
     /// `on`, `observe`, `off`.
@@ -87,10 +89,14 @@ pub struct Row {
     pub diagnosis: String,
     /// Attempts that still count.
     pub attempts: usize,
+    /// It is thought over again then at the latest, RFC 3339: a back-off, a brake or a quarantine ends, or it is watched.
+    pub next_at: Option<String>,
     /// Nothing more is done for a while.
     pub quarantine: Option<Confined>,
     /// How many containers had this place before, by Remora's hand.
     pub generation: u32,
+    /// When Remora put it in this place, RFC 3339.
+    pub healed: Option<String>,
 }
 
 /// A quarantine.
@@ -252,6 +258,7 @@ mod tests {
         Row {
             name: name.to_owned(),
             container: "0123456789ab".to_owned(),
+            image: "app:1".to_owned(),
             state: state.to_owned(),
             policy: policy.to_owned(),
             why: None,
@@ -259,8 +266,10 @@ mod tests {
             strategy: "replace".to_owned(),
             diagnosis: diagnosis.to_owned(),
             attempts: 0,
+            next_at: None,
             quarantine: None,
             generation: 0,
+            healed: None,
         }
     }
 

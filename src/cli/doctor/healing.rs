@@ -13,6 +13,8 @@ pub(super) async fn rights(config: &Config, client: &Client, node: &str, consul_
     let keys = Keys::new(&config.heal.prefix, node);
     let asked = [
         Right::new("key", &keys.pauses(), "write"),
+        Right::new("key", &keys.asks(), "write"),
+        Right::new("key", &keys.slots(), "write"),
         Right::new("key", &keys.states(), "write"),
         Right::new("key", &keys.events(), "write"),
         Right::new("session", consul_node, "write"),

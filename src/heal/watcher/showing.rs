@@ -92,17 +92,17 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             None => "on",
         };
         let paused = self.pauses.paused(&self.place.node, place, wall);
-        let quarantine = record.and_then(|record| record.quarantined(now)).map(|quarantine| {
-            let until = wall + quarantine.until.saturating_duration_since(now);
-            Confined {
-                until: humantime::format_rfc3339_seconds(until).to_string(),
-                level: quarantine.level,
-                reason: quarantine.reason.clone(),
-            }
+        let stamp =
+            |at: Instant| humantime::format_rfc3339_seconds(wall + at.saturating_duration_since(now)).to_string();
+        let quarantine = record.and_then(|record| record.quarantined(now)).map(|quarantine| Confined {
+            until: stamp(quarantine.until),
+            level: quarantine.level,
+            reason: quarantine.reason.clone(),
         });
         Row {
             name: container.name.clone(),
             container: id.short().to_owned(),
+            image: container.image.clone(),
             state: state(container),
             policy: word.to_owned(),
             why: watched.hands_off.clone(),
@@ -110,10 +110,17 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             strategy: policy.strategy.as_str().to_owned(),
             diagnosis: diagnosis(&watched.diagnosis, now),
             attempts: record.map_or(0, |record| record.attempts_within(policy.window, now)),
+            next_at: watched.due.map(stamp),
             quarantine,
+            healed: container.labels.get(label::SINCE).filter(|since| is_stamp(since)).cloned(),
             generation: container.labels.get(label::GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0),
         }
     }
+}
+
+/// Anybody can write a label.
+fn is_stamp(text: &str) -> bool {
+    humantime::parse_rfc3339(text).is_ok()
 }
 
 /// Whole seconds until then.
