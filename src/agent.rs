@@ -316,22 +316,28 @@ async fn publish(
     let Some((settings, info)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
     let own = own_service(&settings, config.http);
     let own_id = own.id.clone();
-    let place = healing::place(&config.heal, &config.consul.address, &info, &settings);
     let (consul_seen, seen) = watch::channel(ConsulSeen::default());
-    let (hear, heard) = mpsc::channel(SIGNALS);
     let docker = Arc::new(engine);
-    let (watcher, teller) = healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics);
     let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
+    let healer = (config.heal.mode != HealMode::Off).then(|| {
+        let (hear, heard) = mpsc::channel(SIGNALS);
+        let place = healing::place(&config.heal, &config.consul.address, &info, &settings);
+        (hear, healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics))
+    });
     let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
-    let heals = config.heal.mode != HealMode::Off;
-    if heals {
-        observer = observer.with_listener(hear);
-    }
     let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, seen: consul_seen, metrics };
     let registry = Arc::new(AgentRegistry::new(client));
     let worker = Worker::new(registry, Book::new(settings, own), own_id, config.health_ttl, wiring);
     let mut tasks = JoinSet::new();
+    if let Some((hear, (watcher, teller))) = healer {
+        observer = observer.with_listener(hear);
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            tokio::join!(watcher.run(shutdown.clone()), teller.run(shutdown));
+            "healer"
+        });
+    }
     let observing = shutdown.child_token();
     tasks.spawn({
         let observing = observing.clone();
@@ -347,15 +353,6 @@ async fn publish(
             "worker"
         }
     });
-    if heals {
-        tasks.spawn({
-            let shutdown = shutdown.clone();
-            async move {
-                tokio::join!(watcher.run(shutdown.clone()), teller.run(shutdown));
-                "healer"
-            }
-        });
-    }
     let first = tasks.join_next().await.map_or("publish", name_of);
     // Whoever ended first: the other one ends with it, the worker with its goodbye only if that was asked for.
     observing.cancel();
