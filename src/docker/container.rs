@@ -45,6 +45,12 @@ impl fmt::Debug for ContainerId {
     }
 }
 
+/// Label of Docker Compose with the name of the project.
+pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+
+/// Label of Docker Compose with the name of the service in the Compose file.
+pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+
 /// What to keep of an inspect document besides the fixed fields.
 #[derive(Debug, Clone, Default)]
 pub struct Lens {

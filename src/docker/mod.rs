@@ -27,12 +27,12 @@ pub mod port;
 pub mod spec;
 
 pub use container::{
-    Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, ProbeTimes,
-    Protocol, RestartName, RestartPolicy, Sight, Signal, State,
+    Binding, COMPOSE_PROJECT, COMPOSE_SERVICE, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life,
+    NetworkMode, Port, ProbeTimes, Protocol, RestartName, RestartPolicy, Sight, Signal, State,
 };
 pub use control::{Control, Document, Trouble, classify};
 pub use engine::DockerEngine;
 pub use http::SetupError;
 pub use ledger::{Change, Seen};
 pub use listen::Heard;
-pub use port::{DockerError, Engine, EngineInfo, Event, EventKind, EventStream, EventTime, Listing, Summary};
+pub use port::{DockerError, Engine, EngineInfo, Event, EventKind, EventStream, EventTime, Listing, Summary, existing};

@@ -182,6 +182,18 @@ pub enum DockerError {
     },
 }
 
+/// What is there, of a look at something that may be gone.
+///
+/// # Errors
+/// Every other one: a failed look is Unknown, never "gone".
+pub fn existing<T>(look: Result<T, DockerError>) -> Result<Option<T>, DockerError> {
+    match look {
+        Ok(found) => Ok(Some(found)),
+        Err(DockerError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl<T> From<&Result<T, DockerError>> for Outcome {
     fn from(result: &Result<T, DockerError>) -> Self {
         match result {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::history::{End, History, Standing};
-use super::policy::Policy;
+use super::policy::{Policy, Trigger};
 use crate::docker::{Container, RestartName, State};
 
 /// So many restarts by Docker within [`LOOP_WINDOW`] are a loop.
@@ -47,37 +47,46 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All of them.
+    const ALL: [Self; 8] = [
+        Self::Unhealthy,
+        Self::StuckStarting,
+        Self::Died,
+        Self::CrashLoop,
+        Self::StartFailed,
+        Self::Critical,
+        Self::Orphaned,
+        Self::Asked,
+    ];
+
+    /// Which of the policy's reasons it is; `None` for those that no policy can leave out.
+    #[must_use]
+    pub const fn trigger(&self) -> Option<Trigger> {
+        match self {
+            Self::Unhealthy => Some(Trigger::Unhealthy),
+            Self::StuckStarting => Some(Trigger::StuckStarting),
+            Self::Died => Some(Trigger::Died),
+            Self::CrashLoop => Some(Trigger::CrashLoop),
+            Self::StartFailed => Some(Trigger::StartFailed),
+            Self::Critical => Some(Trigger::Critical),
+            Self::Orphaned | Self::Asked => None,
+        }
+    }
+
     /// The word of labels, events and metrics.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Unhealthy => "unhealthy",
-            Self::StuckStarting => "stuck-starting",
-            Self::Died => "died",
-            Self::CrashLoop => "crash-loop",
-            Self::StartFailed => "start-failed",
-            Self::Critical => "critical",
-            Self::Orphaned => "orphaned",
-            Self::Asked => "asked",
+        match (self, self.trigger()) {
+            (_, Some(trigger)) => trigger.as_str(),
+            (Self::Asked, None) => "asked",
+            (_, None) => "orphaned",
         }
     }
-}
 
-impl Cause {
     /// Reads the word of a label; what is not known was at least no failed start.
     #[must_use]
     pub fn parse(word: &str) -> Self {
-        let all = [
-            Self::Unhealthy,
-            Self::StuckStarting,
-            Self::Died,
-            Self::CrashLoop,
-            Self::StartFailed,
-            Self::Critical,
-            Self::Orphaned,
-            Self::Asked,
-        ];
-        all.into_iter().find(|cause| cause.as_str() == word).unwrap_or(Self::Unhealthy)
+        Self::ALL.into_iter().find(|cause| cause.as_str() == word).unwrap_or(Self::Unhealthy)
     }
 }
 
@@ -180,6 +189,15 @@ pub fn diagnose(container: &Container, context: &Context<'_>, now: Instant) -> D
 }
 
 impl Diagnosis {
+    /// Why it has to be healed, if it has to.
+    #[must_use]
+    pub const fn cause(&self) -> Option<&Cause> {
+        match self {
+            Self::Sick { cause, .. } => Some(cause),
+            Self::Well | Self::Watch { .. } | Self::Leave { .. } => None,
+        }
+    }
+
     /// A cause that the policy does not act on is told and left.
     fn only(self, policy: &Policy) -> Self {
         match self {

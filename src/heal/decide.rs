@@ -34,6 +34,17 @@ impl Action {
             Self::Stop => "stop",
         }
     }
+
+    /// What has been done to the container then, in a sentence.
+    #[must_use]
+    pub const fn done(self) -> &'static str {
+        match self {
+            Self::Replace => "replaced",
+            Self::Restart => "restarted",
+            Self::Start => "started",
+            Self::Stop => "stopped",
+        }
+    }
 }
 
 /// What is decided.

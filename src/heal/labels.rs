@@ -230,22 +230,6 @@ pub const LABELS: &[Label] = &[
     ),
 ];
 
-/// Labels with which an operation marks what it made; they are none of the operator's.
-pub const OPERATION_LABELS: [&str; 11] = [
-    "remora.heal.op",
-    // Not `remora.heal.order`: that is the operator's wish, which has to outlive every generation.
-    "remora.heal.op-order",
-    "remora.heal.replaces",
-    "remora.heal.name",
-    "remora.heal.generation",
-    "remora.heal.restart-policy",
-    "remora.heal.cause",
-    "remora.heal.since",
-    "remora.heal.image",
-    "remora.heal.by",
-    "remora.heal.anonymous",
-];
-
 /// The label of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Label> {
@@ -269,6 +253,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::docker::spec::OPERATION_LABELS;
 
     #[test]
     fn every_label_is_there_once_and_is_none_of_an_operation() {

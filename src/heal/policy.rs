@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::cause::Cause;
 use super::labels;
 use super::managed::Managed;
+use super::operation::Order;
 use crate::config::{Heal, HealDefault, HealMode, OnKill};
 use crate::docker::{Container, ProbeTimes};
 use crate::registration::Note;
@@ -106,29 +107,6 @@ impl Strategy {
     }
 }
 
-/// In which order a replacement goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Start-first where the two can run side by side.
-    Auto,
-    /// The new one first.
-    StartFirst,
-    /// The old one first.
-    StopFirst,
-}
-
-impl Order {
-    /// The word of the label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::StartFirst => "start-first",
-            Self::StopFirst => "stop-first",
-        }
-    }
-}
-
 /// What happens when the replacement is no better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
@@ -160,8 +138,8 @@ pub struct Policy {
     pub triggers: BTreeSet<Trigger>,
     /// What is done; [`Strategy::Notify`] when a label is not understood.
     pub strategy: Strategy,
-    /// In which order.
-    pub order: Order,
+    /// In which order; `None`: as the two allow it.
+    pub order: Option<Order>,
     /// After each start, only an end counts for so long.
     pub grace: Duration,
     /// It must have been unhealthy for so long.
@@ -220,15 +198,7 @@ impl Policy {
     /// Whether it is healed for this cause. What an operator asked for, and what the parent's operation brings with it, always is.
     #[must_use]
     pub fn acts_on(&self, cause: &Cause) -> bool {
-        match cause {
-            Cause::Unhealthy => self.has(Trigger::Unhealthy),
-            Cause::StuckStarting => self.has(Trigger::StuckStarting),
-            Cause::Died => self.has(Trigger::Died),
-            Cause::CrashLoop => self.has(Trigger::CrashLoop),
-            Cause::StartFailed => self.has(Trigger::StartFailed),
-            Cause::Critical => self.has(Trigger::Critical),
-            Cause::Orphaned | Cause::Asked => true,
-        }
+        cause.trigger().is_none_or(|trigger| self.has(trigger))
     }
 
     /// Between its deregistration and its stop. Whoever stops first is down anyway: waiting would only make that longer.
@@ -241,6 +211,7 @@ impl Policy {
 /// The policy of a container, and what the author of its labels should know. `published`: it has a registration in Consul.
 #[must_use]
 pub fn policy(container: &Container, settings: &Heal, published: bool) -> (Policy, Vec<Note>) {
+    let word = |order: Order| (order.as_str(), Some(order));
     let mut from = Reader::new(&container.labels);
     let probe = container.life.probe;
     let applies = applies(container, settings, published, &mut from);
@@ -256,12 +227,7 @@ pub fn policy(container: &Container, settings: &Heal, published: bool) -> (Polic
                     .map(|strategy| (strategy.as_str(), strategy)),
             )
             .unwrap_or(Strategy::Replace),
-        order: from
-            .word(
-                labels::ORDER,
-                &[Order::Auto, Order::StartFirst, Order::StopFirst].map(|order| (order.as_str(), order)),
-            )
-            .unwrap_or(Order::Auto),
+        order: from.word(labels::ORDER, &[("auto", None), word(Order::StartFirst), word(Order::StopFirst)]).flatten(),
         grace: from.span(labels::GRACE, Duration::ZERO, DAY).unwrap_or_else(|| grace(probe)),
         unhealthy_for: from.span(labels::UNHEALTHY_FOR, Duration::ZERO, DAY).unwrap_or(15 * SECOND),
         critical_for: from.span(labels::CRITICAL_FOR, Duration::ZERO, DAY).unwrap_or(60 * SECOND),

@@ -148,12 +148,7 @@ impl News {
     /// A treatment that is over; `evidence`: what was wrong, in words.
     #[must_use]
     pub fn treatment(treated: &Treated, evidence: &str) -> Self {
-        let done = match treated.action {
-            super::decide::Action::Replace => "replaced",
-            super::decide::Action::Restart => "restarted",
-            super::decide::Action::Start => "started",
-            super::decide::Action::Stop => "stopped",
-        };
+        let done = treated.action.done();
         let (cause, name) = (treated.cause.as_str(), &treated.name);
         let (kind, text) = match &treated.cure {
             Cure::Healed => (Kind::Healed, format!("{name} was {cause} ({evidence}): {done}")),
@@ -199,32 +194,27 @@ impl News {
         let (event, name, container, cause, action) =
             (self.kind.as_str(), &self.name, &self.container, &self.cause, &self.action);
         let replaced_by = self.replaced_by.as_deref().unwrap_or_default();
+        // A level is a constant of the place where it is told.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    event,
+                    name,
+                    container,
+                    cause,
+                    action,
+                    replaced_by,
+                    took_ms = self.took_ms,
+                    outage_ms = self.outage_ms,
+                    "{}",
+                    self.text
+                )
+            };
+        }
         if self.kind.is_alert() {
-            tracing::warn!(
-                event,
-                name,
-                container,
-                cause,
-                action,
-                replaced_by,
-                took_ms = self.took_ms,
-                outage_ms = self.outage_ms,
-                "{}",
-                self.text
-            );
+            line!(warn);
         } else {
-            tracing::info!(
-                event,
-                name,
-                container,
-                cause,
-                action,
-                replaced_by,
-                took_ms = self.took_ms,
-                outage_ms = self.outage_ms,
-                "{}",
-                self.text
-            );
+            line!(info);
         }
     }
 }

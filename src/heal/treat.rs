@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cause::{Cause, Context, CriticalCheck, Diagnosis, diagnose};
 use super::decide::Action;
 use super::history::History;
 use super::operation::prepare::{Prepared, Surroundings, Unprepared, prepare};
-use super::operation::run::{Operation, Passing, Report};
+use super::operation::run::{Operation, Passing, Report, wait};
 use super::operation::verify::{Demands, Proof, Verification};
 use super::operation::{Memory, Order, Outcome};
 use super::policy::Policy;
@@ -120,14 +120,16 @@ pub async fn treat<E: Engine + Control>(
                 Err(error) => Cure::NoBetter(error.to_string()),
             },
             Action::Restart => restart(docker, &patient, &passing, shutdown).await,
-            Action::Start => match start(docker, &patient, &passing, shutdown).await {
-                Cure::NoBetter(why) => {
-                    treated.how.push(format!("its start failed again: {why}"));
-                    treated.action = Action::Replace;
-                    replace(docker, &patient, &container, &passing, &mut treated, shutdown).await
+            Action::Start => {
+                match proved(docker.start(patient.id.as_str()).await, docker, &patient, &passing, shutdown).await {
+                    Cure::NoBetter(why) => {
+                        treated.how.push(format!("its start failed again: {why}"));
+                        treated.action = Action::Replace;
+                        replace(docker, &patient, &container, &passing, &mut treated, shutdown).await
+                    }
+                    cure => cure,
                 }
-                cure => cure,
-            },
+            }
             Action::Replace => replace(docker, &patient, &container, &passing, &mut treated, shutdown).await,
         },
     };
@@ -232,22 +234,8 @@ async fn restart<E: Engine + Control>(
     passing: &Passing,
     shutdown: &CancellationToken,
 ) -> Cure {
-    match docker.restart(patient.id.as_str(), patient.policy.stop_timeout).await {
-        Ok(()) => proved(docker, patient, passing, shutdown).await,
-        Err(error) => unhelped(&error),
-    }
-}
-
-async fn start<E: Engine + Control>(
-    docker: &Arc<E>,
-    patient: &Patient,
-    passing: &Passing,
-    shutdown: &CancellationToken,
-) -> Cure {
-    match docker.start(patient.id.as_str()).await {
-        Ok(()) => proved(docker, patient, passing, shutdown).await,
-        Err(error) => unhelped(&error),
-    }
+    let restarted = docker.restart(patient.id.as_str(), patient.policy.stop_timeout).await;
+    proved(restarted, docker, patient, passing, shutdown).await
 }
 
 fn unhelped(error: &DockerError) -> Cure {
@@ -258,13 +246,17 @@ fn unhelped(error: &DockerError) -> Cure {
     }
 }
 
-/// Waits until it has proved itself where it is.
+/// After a start or a restart: waits until it has proved itself where it is.
 async fn proved<E: Engine>(
+    started: Result<(), DockerError>,
     docker: &Arc<E>,
     patient: &Patient,
     passing: &Passing,
     shutdown: &CancellationToken,
 ) -> Cure {
+    if let Err(error) = started {
+        return unhelped(&error);
+    }
     let mut verification = Verification::default();
     while !shutdown.is_cancelled() {
         match docker.inspect(patient.id.as_str()).await {
@@ -282,10 +274,7 @@ async fn proved<E: Engine>(
             // Docker is away: what happened meanwhile is seen when it is back.
             Err(_) => {}
         }
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = sleep(LOOK_AGAIN) => {}
-        }
+        wait(LOOK_AGAIN, shutdown).await;
     }
     Cure::Interrupted("the agent is stopping".to_owned())
 }

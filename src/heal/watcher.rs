@@ -106,6 +106,13 @@ struct Current {
     charged: bool,
 }
 
+impl Current {
+    /// What keeps everything else waiting and is charged to nobody.
+    fn uncharged(id: ContainerId, name: &str, evidence: &str) -> Self {
+        Self { id, name: name.to_owned(), evidence: evidence.to_owned(), before: Record::default(), charged: false }
+    }
+}
+
 /// See the module's header.
 pub struct Watcher<E, S> {
     place: Place,

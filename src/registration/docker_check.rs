@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use super::meta::COMPOSE_PROJECT;
 use super::values::{FOREVER, head, one_line, tail};
 use crate::consul::{Check, CheckKind, Service, Status};
 use crate::docker::names::logical;
-use crate::docker::{Container, Health, HealthStatus, Sight, State};
+use crate::docker::{COMPOSE_PROJECT, Container, Health, HealthStatus, Sight, State};
 
 /// Longest output and longest notes, in bytes. Consul keeps 4,096 of an output; a card in its UI reads well up to a quarter.
 pub(super) const LONGEST: usize = 1024;

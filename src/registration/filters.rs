@@ -3,8 +3,8 @@
 use super::notes::Notes;
 use super::values::{boolean, matches, quoted};
 use crate::config::{Filter, Publish};
-use crate::docker::Container;
 use crate::docker::names::logical;
+use crate::docker::{COMPOSE_PROJECT, Container};
 
 /// Label with which a container opts in (where the operator filters) or out.
 pub(super) const ENABLE: &str = "remora.enable";
@@ -53,7 +53,7 @@ fn holds(filter: &Filter, container: &Container, stack: Option<&Container>) -> O
         Filter::Image(pattern) => matches(pattern, &container.image),
         Filter::Network(pattern) => stack?.networks.keys().any(|name| matches(pattern, name)),
         Filter::Project(pattern) => {
-            container.labels.get(super::meta::COMPOSE_PROJECT).is_some_and(|project| matches(pattern, project))
+            container.labels.get(COMPOSE_PROJECT).is_some_and(|project| matches(pattern, project))
         }
     })
 }

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 
 use super::Settings;
 use super::metadata::Metadata;
-use super::names::COMPOSE_SERVICE;
 use super::notes::Notes;
 use super::values::{head, one_line};
 use crate::consul::Service;
 use crate::docker::names::logical;
-use crate::docker::{Container, Port};
+use crate::docker::{COMPOSE_PROJECT, COMPOSE_SERVICE, Container, Port};
 
 /// Consul's limit of pairs per service.
 pub(super) const MOST: usize = 64;
@@ -20,9 +19,6 @@ pub(super) const LONGEST_KEY: usize = 128;
 
 /// Consul's limit of a value, in bytes.
 pub(super) const LONGEST_VALUE: usize = 512;
-
-/// Label of Docker Compose with the project's name.
-pub(super) const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 
 /// Keys that are ours alone: an attribute that could forge one would let a label take over, or hide, a registration.
 /// `image` and `project` are not among them: they only inform, and a container's own attribute of that name wins, as it

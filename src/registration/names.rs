@@ -9,7 +9,7 @@ use super::values::{head, list, one_line, quoted};
 use crate::config::Names;
 use crate::consul::registry::is_addressable;
 use crate::docker::names::logical;
-use crate::docker::{Container, Port};
+use crate::docker::{COMPOSE_SERVICE, Container, Port};
 
 /// Longest value of `SERVICE_NAME`, `SERVICE_ID` and an alias, in bytes. Consul takes names of 300 bytes (tried); this leaves
 /// room for the suffixes, and nobody resolves a longer one: a DNS name ends at 253.
@@ -17,9 +17,6 @@ pub(super) const LONGEST: usize = 255;
 
 /// Longest label of a DNS name (RFC 1035).
 const DNS_LABEL: usize = 63;
-
-/// Label of Docker Compose with the name of the service in the Compose file.
-pub(super) const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 
 /// The name of a service when no key gives one: the image's name without registry, path, tag and digest; for an image that
 /// is given by its id, the Compose service or the container's name.

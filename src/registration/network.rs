@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use super::Peers;
 use super::address::{Address, Spot, Unreachable, unfit};
-use super::meta::COMPOSE_PROJECT;
 use super::values::{matches, quoted};
 use crate::config::NetworkChoice;
 use crate::docker::names::logical;
-use crate::docker::{Container, Endpoint, NetworkMode, Sight, State};
+use crate::docker::{COMPOSE_PROJECT, Container, Endpoint, NetworkMode, Sight, State};
 
 /// Label that names the network whose address is registered.
 pub(super) const NETWORK: &str = "remora.network";

@@ -9,15 +9,13 @@ use super::{Order, Plan};
 use crate::docker::control::{Control, Document, Trouble, classify};
 use crate::docker::names::Role;
 use crate::docker::spec::{self, ApiVersion, CloneSpec, Marks, Options, Source, Volumes};
-use crate::docker::{ContainerId, DockerError};
+use crate::docker::{COMPOSE_PROJECT, ContainerId, DockerError};
 use crate::heal::cause::Cause;
+use crate::heal::labels;
 use crate::heal::policy::{self, Policy};
 
 /// Lines of a container's log that are kept as evidence.
 const LOG_LINES: usize = 20;
-
-/// Label of Docker Compose: it counts containers by their labels, and would count a corpse.
-const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 
 /// What has to be known besides the container.
 #[derive(Debug, Clone)]
@@ -126,6 +124,7 @@ pub async fn prepare<D: Control>(
         let _left = docker.remove(new.as_str(), true).await;
         return Err(error);
     }
+    // Compose counts containers by their labels, and would count a corpse.
     let is_composed = !original.label(COMPOSE_PROJECT).is_empty();
     Ok(Prepared {
         plan: Plan {
@@ -163,10 +162,8 @@ async fn order<D: Control>(
     policy: &Policy,
     around: &Surroundings,
 ) -> Result<(Order, String), Unprepared> {
-    match policy.order {
-        policy::Order::StartFirst => return Ok((Order::StartFirst, "remora.heal.order".to_owned())),
-        policy::Order::StopFirst => return Ok((Order::StopFirst, "remora.heal.order".to_owned())),
-        policy::Order::Auto => {}
+    if let Some(order) = policy.order {
+        return Ok((order, labels::ORDER.to_owned()));
     }
     if !running {
         return Ok((Order::StopFirst, "the old one does not run".to_owned()));

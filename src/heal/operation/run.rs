@@ -12,7 +12,7 @@ use super::{Member, Memory, Outcome, Plan, Step, next};
 use crate::backoff::Backoff;
 use crate::docker::control::{Control, Trouble, classify};
 use crate::docker::names::{self, Role};
-use crate::docker::{Container, ContainerId, DockerError, Engine};
+use crate::docker::{Container, ContainerId, DockerError, Engine, existing};
 
 /// A verification looks again after so long at first: an inspect takes a millisecond, and clients wait for its result.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -143,7 +143,7 @@ impl<E: Engine + Control> Operation<E> {
 
     async fn look(&self) -> Result<(Option<Container>, Option<Container>), DockerError> {
         let (old, new) = tokio::join!(self.docker.inspect(self.old.as_str()), self.docker.inspect(self.new.as_str()));
-        Ok((there(old)?, there(new)?))
+        Ok((existing(old)?, existing(new)?))
     }
 
     fn proof(&self, new: Option<&Container>, verification: &mut Verification) -> Proof {
@@ -204,15 +204,8 @@ impl<E: Engine + Control> Operation<E> {
     }
 }
 
-fn there(look: Result<Container, DockerError>) -> Result<Option<Container>, DockerError> {
-    match look {
-        Ok(container) => Ok(Some(container)),
-        Err(DockerError::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-async fn wait(span: Duration, shutdown: &CancellationToken) {
+/// Waits so long, but not beyond the shutdown.
+pub(in crate::heal) async fn wait(span: Duration, shutdown: &CancellationToken) {
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = sleep(span) => {}

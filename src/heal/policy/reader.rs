@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::DAY;
 use crate::config::nearest;
-use crate::heal::labels::{self, LABELS, OPERATION_LABELS, PREFIX};
+use crate::docker::spec::is_mark;
+use crate::heal::labels::{self, LABELS, PREFIX};
 use crate::registration::Note;
 use crate::registration::values::{boolean, duration, head, one_line, quoted};
 
@@ -93,7 +94,7 @@ impl<'a> Reader<'a> {
     pub(super) fn unknown(&mut self) {
         let labels = self.labels;
         let ours = labels.keys().filter(|key| key.starts_with(PREFIX));
-        let unknown = ours.filter(|key| labels::find(key).is_none() && !OPERATION_LABELS.contains(&key.as_str()));
+        let unknown = ours.filter(|key| labels::find(key).is_none() && !is_mark(key));
         for key in unknown.take(UNKNOWN_LIMIT) {
             let word = key.strip_prefix(PREFIX).unwrap_or(key);
             let known = match word {

@@ -6,7 +6,8 @@ use proptest::prelude::{any, prop, prop_assert, prop_oneof, proptest};
 use super::reader::UNKNOWN_LIMIT;
 use super::testing::container;
 use super::*;
-use crate::heal::labels::{LABELS, OPERATION_LABELS};
+use crate::docker::spec::OPERATION_LABELS;
+use crate::heal::labels::LABELS;
 use crate::registration::values::quoted;
 use HealDefault::{All, OptIn, Published};
 
@@ -30,7 +31,7 @@ fn without_labels_the_defaults_count() {
     assert_eq!(policy.applies, Applies::On);
     let triggers: Vec<_> = policy.triggers.iter().map(|trigger| trigger.as_str()).collect();
     assert_eq!(triggers.join(","), labels::find(labels::TRIGGERS).unwrap().default);
-    assert_eq!((policy.strategy, policy.order), (Strategy::Replace, Order::Auto));
+    assert_eq!((policy.strategy, policy.order), (Strategy::Replace, None));
     assert_eq!((policy.grace, policy.unhealthy_for, policy.critical_for), (seconds(30), seconds(15), seconds(60)));
     assert_eq!((policy.start_deadline, policy.verify_timeout), (seconds(300), seconds(60)));
     assert_eq!((policy.settle, policy.stop_timeout), (seconds(5), seconds(10)));

@@ -12,7 +12,7 @@ use crate::docker::names::{self, Role};
 use crate::docker::{ContainerId, Control, Engine};
 use crate::heal::brakes::Brake;
 use crate::heal::cause::{Cause, Context, Diagnosis, diagnose};
-use crate::heal::decide::{Action, Case, Decision, decide};
+use crate::heal::decide::{Case, Decision, decide};
 use crate::heal::history::{End, Standing};
 use crate::heal::policy::Applies;
 use crate::heal::tell::{Kind, News};
@@ -155,7 +155,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                     id,
                     Kind::WouldHeal,
                     "would",
-                    format!("{name} is {cause} ({evidence}): it would be {}", would(action)),
+                    format!("{name} is {cause} ({evidence}): it would be {}", action.done()),
                 );
             }
             Decision::Act(action) => self.begin(id, place, action, cause, evidence, now),
@@ -225,10 +225,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     /// The same about the same container is told once, until it is well again or something else is to be said.
     pub(super) fn tell_once(&mut self, id: &ContainerId, kind: Kind, what: &str, text: String) {
         let Some(watched) = self.watched.get_mut(id) else { return };
-        let cause = match &watched.diagnosis {
-            Diagnosis::Sick { cause, .. } => cause.as_str(),
-            _ => "",
-        };
+        let cause = watched.diagnosis.cause().map_or("", Cause::as_str);
         let told = format!("{what} {cause}");
         if watched.told == told {
             return;
@@ -253,14 +250,5 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             }
             return self.act(&id, &place, &Cause::Asked, "asked for by an operator", now);
         }
-    }
-}
-
-const fn would(action: Action) -> &'static str {
-    match action {
-        Action::Replace => "replaced",
-        Action::Restart => "restarted",
-        Action::Start => "started",
-        Action::Stop => "stopped",
     }
 }

@@ -80,8 +80,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         parents(container).find_map(|parent| {
             let there =
                 self.watched.iter().find(|(id, it)| id.as_str() == parent || it.sight.container.name == parent)?;
-            matches!(there.1.diagnosis, crate::heal::cause::Diagnosis::Sick { .. })
-                .then(|| there.1.sight.container.name.clone())
+            there.1.diagnosis.cause().is_some().then(|| there.1.sight.container.name.clone())
         })
     }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::config::ConsulAddress;
-use crate::docker::{Container, ContainerId, NetworkMode};
+use crate::docker::{COMPOSE_SERVICE, Container, ContainerId, NetworkMode};
 use crate::heal::policy::{Applies, Policy};
 
 /// See the module's header.
@@ -65,7 +65,7 @@ impl Never {
                 endpoint.ipv4.map(IpAddr::V4) == Some(it) || endpoint.ipv6.map(IpAddr::V6) == Some(it)
             })
         });
-        let by_name = container.name == *host || container.labels.get("com.docker.compose.service") == Some(host);
+        let by_name = container.name == *host || container.labels.get(COMPOSE_SERVICE) == Some(host);
         let in_hosts_network = looks_so && container.network_mode == NetworkMode::Host;
         (here && (publishes || in_hosts_network)) || own_address || by_name
     }

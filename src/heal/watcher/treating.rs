@@ -12,7 +12,7 @@ use crate::config::WithoutConsul;
 use crate::consul::{ConsulError, ConsulSeen, Listing, Store};
 use crate::docker::{ContainerId, Control, DockerError, Engine};
 use crate::heal::brakes::Brake;
-use crate::heal::cause::Cause;
+use crate::heal::cause::{Cause, Diagnosis};
 use crate::heal::cluster::slots::RENEW_EVERY;
 use crate::heal::cluster::{Ask, Slots, Taken};
 use crate::heal::decide::Action;
@@ -137,8 +137,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                     Ok(treated) => self.treated(current, &treated, now),
                     Err(brake) => {
                         self.undo(&current);
-                        let cause = Cause::Unhealthy;
-                        let cause = self.cause_of(&current.id).unwrap_or(cause);
+                        let diagnosis = self.watched.get(&current.id).map(|watched| &watched.diagnosis);
+                        let cause = diagnosis.and_then(Diagnosis::cause).cloned().unwrap_or(Cause::Unhealthy);
                         self.refused(&current.id, &cause, &current.evidence, &brake, now);
                     }
                 }
@@ -185,13 +185,6 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             }
         }
         self.unsaved.insert(current.name);
-    }
-
-    fn cause_of(&self, id: &ContainerId) -> Option<Cause> {
-        match &self.watched.get(id)?.diagnosis {
-            crate::heal::cause::Diagnosis::Sick { cause, .. } => Some(cause.clone()),
-            _ => None,
-        }
     }
 
     /// An operator lets a container out of quarantine.

@@ -11,7 +11,7 @@ use super::treating::Job;
 use crate::consul::Store;
 use crate::docker::names::{self, Role};
 use crate::docker::spec::{self, label};
-use crate::docker::{ContainerId, Control, DockerError, Document, Engine};
+use crate::docker::{COMPOSE_PROJECT, ContainerId, Control, DockerError, Document, Engine, existing};
 use crate::heal::cause::Cause;
 use crate::heal::operation::run::{Operation, Report};
 use crate::heal::operation::verify::Demands;
@@ -47,13 +47,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
         if self.look_for_unfinished.is_some_and(|at| at <= now) {
             self.look_for_unfinished = None;
-            self.current = Some(super::Current {
-                id: ContainerId::new(""),
-                name: String::new(),
-                evidence: String::new(),
-                before: crate::heal::record::Record::default(),
-                charged: false,
-            });
+            self.current = Some(super::Current::uncharged(ContainerId::new(""), "", ""));
             let docker = Arc::clone(&self.docker);
             let retired = self.retired();
             self.jobs.spawn(async move { Job::Found(find(&*docker, retired).await) });
@@ -67,13 +61,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             ..unfinished.plan.clone()
         };
         tracing::info!(event = "heal_resume", name = %plan.name, op = %plan.op, "{}: finishing a replacement that was left half-way", plan.name);
-        self.current = Some(super::Current {
-            id: unfinished.old.clone(),
-            name: plan.name.clone(),
-            evidence: "left half-way".to_owned(),
-            before: crate::heal::record::Record::default(),
-            charged: false,
-        });
+        self.current = Some(super::Current::uncharged(unfinished.old.clone(), &plan.name, "left half-way"));
         let second = std::time::Duration::from_secs;
         let operation = Operation {
             docker: Arc::clone(&self.docker),
@@ -166,17 +154,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
 async fn find<D: Control>(docker: &D, retired: Vec<(ContainerId, String)>) -> Result<Vec<Unfinished>, DockerError> {
     let mut found: Vec<Unfinished> = Vec::new();
     for id in docker.labelled(label::OP).await? {
-        let document = match docker.document(id.as_str()).await {
-            Ok(document) => document,
-            Err(DockerError::NotFound(_)) => continue,
-            Err(error) => return Err(error),
-        };
+        let Some(document) = existing(docker.document(id.as_str()).await)? else { continue };
         let Some(unfinished) = read(&document) else { continue };
-        let old = match docker.document(unfinished.old.as_str()).await {
-            Ok(old) => Some(old),
-            Err(DockerError::NotFound(_)) => None,
-            Err(error) => return Err(error),
-        };
+        let old = existing(docker.document(unfinished.old.as_str()).await)?;
         if is_open(&document, old.as_ref(), &unfinished.plan) {
             found.push(unfinished);
         }
@@ -186,11 +166,7 @@ async fn find<D: Control>(docker: &D, retired: Vec<(ContainerId, String)>) -> Re
             continue;
         }
         let (Some(op), place) = (names::operation_in(&name), names::logical(&name).0) else { continue };
-        let document = match docker.document(old.as_str()).await {
-            Ok(document) => document,
-            Err(DockerError::NotFound(_)) => continue,
-            Err(error) => return Err(error),
-        };
+        let Some(document) = existing(docker.document(old.as_str()).await)? else { continue };
         // Its new one is gone: it gets its name back.
         found.push(Unfinished {
             plan: Plan {
@@ -215,7 +191,7 @@ async fn find<D: Control>(docker: &D, retired: Vec<(ContainerId, String)>) -> Re
 fn read(document: &Document) -> Option<Unfinished> {
     let label = |key: &str| document.label(key);
     let old = label(label::REPLACES).split(',').next().filter(|id| !id.is_empty())?;
-    let is_composed = !label("com.docker.compose.project").is_empty();
+    let is_composed = !label(COMPOSE_PROJECT).is_empty();
     Some(Unfinished {
         plan: Plan {
             op: label(label::OP).to_owned(),
