@@ -16,6 +16,7 @@ use remora::docker::{
 use serde_json::{Value, json};
 
 use crate::docker_conformance::{Ear, Host, Kind, inspect, other};
+use crate::support::free_port;
 
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -183,12 +184,13 @@ async fn a_change_is_told_in_order_and_once(host: &impl Host) {
 
 async fn a_port_belongs_to_one(host: &impl Host) {
     let engine = host.engine();
-    let first = make(host, "port", &host.body(Kind::Sleeper)).await;
-    engine.start(first.as_str()).await.unwrap();
-    let bindings = inspect(host, &first).await.bindings;
-    let port = bindings.values().flatten().next().unwrap().host_port;
+    // Not one that the engine chose: as soon as it is free again the engine may give it to another test's container.
+    let port = free_port();
     let mut body = host.body(Kind::Sleeper);
     body["HostConfig"]["PortBindings"]["80/tcp"] = json!([{"HostPort": port.to_string()}]);
+    let first = make(host, "port", &body).await;
+    engine.start(first.as_str()).await.unwrap();
+    assert_eq!(inspect(host, &first).await.bindings.values().flatten().next().unwrap().host_port, port);
     let second = make(host, "port.new", &body).await;
     let mut ear = Ear::at(host, &second).await;
     assert_eq!(trouble(engine.start(second.as_str()).await), Trouble::PortTaken);
