@@ -5,7 +5,7 @@
 //! | observer | follows Docker | at shutdown, or when the engine is another one than at the start |
 //! | worker | keeps Consul true | at shutdown, after its goodbye |
 //! | healer | the health-watcher: replaces what fails | at shutdown, when the step under way is done |
-//! | http | `/healthz`, `/readyz`, `/metrics` | at shutdown |
+//! | http | `/healthz`, `/readyz`, `/metrics`, `/status` | at shutdown |
 //!
 //! A task that ends before the shutdown, or panics, ends the process with a status that is not zero: the supervisor
 //! (Docker's restart policy) starts it again, and everything it needs to know is in Docker and in Consul.
@@ -29,8 +29,9 @@ use crate::config::{Config, ConfigError, ConfigErrors, Filter, HealMode, HostAdd
 use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, ConsulSeen, Service, Status};
 use crate::docker::observe::Observer;
 use crate::docker::{DockerEngine, DockerError, Engine, EngineInfo, Lens, NetworkMode};
+use crate::heal::status::{Asked, Asking};
 use crate::host::{self, Candidates, Choice};
-use crate::reconcile::{Book, Wiring, Worker, own, worker};
+use crate::reconcile::{Book, GivenUp, Wiring, Worker, own, worker};
 use crate::registration::Settings;
 use crate::telemetry::{self, ConsulCall, ConsulView, DockerCall, DockerView, Face, Metrics, Outcome};
 use crate::template::Template;
@@ -208,11 +209,15 @@ pub async fn run(config: Config, clients: Clients) -> Result<(), AgentError> {
     let (docker_view, docker_seen) = watch::channel(DockerView::starting(now));
     let (consul_view, consul_seen) = watch::channel(ConsulView::starting(now));
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    let (asking, status_asked) = Asking::new();
     if let Some(at) = config.http {
         let face = Face::new(Arc::clone(&metrics), docker_seen.clone(), consul_seen).with_hosts(config.node.clone());
+        let heals = config.heal.mode != HealMode::Off;
+        let face = if heals { face.with_status(asking.into_text()) } else { face };
         tasks.spawn(serve(at, face, shutdown.clone()));
     }
-    let publish = publish(config, engine, client, docker_view, consul_view, docker_seen, metrics, shutdown.clone());
+    let publish =
+        publish(config, engine, client, docker_view, consul_view, docker_seen, status_asked, metrics, shutdown.clone());
     tasks.spawn(publish);
 
     let ended = loop {
@@ -309,6 +314,7 @@ async fn publish(
     docker_view: watch::Sender<DockerView>,
     consul_view: watch::Sender<ConsulView>,
     docker_seen: watch::Receiver<DockerView>,
+    status_asked: Asked,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> &'static str {
@@ -323,18 +329,29 @@ async fn publish(
     let healer = (config.heal.mode != HealMode::Off).then(|| {
         let (hear, heard) = mpsc::channel(SIGNALS);
         let place = healing::place(&config.heal, &config.consul.address, &info, &settings);
-        (hear, healing::healer(&config, place, Arc::clone(&docker), &client, heard, seen, &metrics))
+        (hear, healing::healer(&config, place, Arc::clone(&docker), &client, (heard, status_asked), seen, &metrics))
     });
+    // Without a watcher nobody is ever given up.
+    let (watcher, given_up) = match healer {
+        Some((hear, (watcher, teller, given_up))) => (Some((hear, watcher, teller)), given_up),
+        None => (None, watch::channel(GivenUp::default()).1),
+    };
     let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
-    let wiring = Wiring { observed: told, asks, docker: docker_seen, view: consul_view, seen: consul_seen, metrics };
+    let (docker, view, seen) = (docker_seen, consul_view, consul_seen);
+    let wiring = Wiring { observed: told, asks, docker, view, seen, given_up, metrics };
     let registry = Arc::new(AgentRegistry::new(client));
-    let worker = Worker::new(registry, Book::new(settings, own), own_id, config.health_ttl, wiring);
+    let worker = Worker::new(registry, Book::new(settings, config.heal, own), own_id, config.health_ttl, wiring);
     let mut tasks = JoinSet::new();
-    if let Some((hear, (watcher, teller))) = healer {
+    if let Some((hear, watcher, teller)) = watcher {
         observer = observer.with_listener(hear);
-        let shutdown = shutdown.clone();
+        let (shutdown, told) = (shutdown.clone(), CancellationToken::new());
         tasks.spawn(async move {
-            tokio::join!(watcher.run(shutdown.clone()), teller.run(shutdown));
+            let watching = async {
+                watcher.run(shutdown).await;
+                // Not before: the end of the step under way is news too.
+                told.cancel();
+            };
+            tokio::join!(watching, teller.run(told.clone()));
             "healer"
         });
     }

@@ -37,8 +37,18 @@ fn every_command_tells_all_files_that_cannot_be_read_and_ends_with_64() {
         ("DOCKER_CERT_PATH", "/nowhere/docker"),
         ("REMORA_HTTP_ADDR", "off"),
     ];
-    let commands: [&[&str]; 6] =
-        [&[], &["run"], &["check-config"], &["explain", "web"], &["sync", "--once"], &["doctor"]];
+    let commands: [&[&str]; 10] = [
+        &[],
+        &["run"],
+        &["check-config"],
+        &["explain", "web"],
+        &["sync", "--once"],
+        &["doctor"],
+        &["heal", "web"],
+        &["release", "web"],
+        &["pause"],
+        &["resume", "--cluster"],
+    ];
     for command in commands {
         let output = run(command, &environment);
         let told = stderr(&output);
@@ -66,6 +76,82 @@ fn a_token_is_never_shown() {
         let output = run(&["doctor"], &environment);
         assert_eq!(output.status.code(), Some(64));
         assert!(stderr(&output).contains("CONSUL_HTTP_TOKEN") && !stderr(&output).contains("s3cr3t"));
+    }
+}
+
+#[test]
+fn a_request_that_is_not_understood_ends_with_64_before_anybody_is_asked() {
+    for (line, told) in [
+        (&["heal"][..], "heal: expected the id or the name of a container: remora heal web"),
+        (&["release"], "release: expected the id or the name of a container: remora release web"),
+        (&["heal", "web", "db"], "argument=db: expected nothing behind the command"),
+        (&["heal", "web", "--for=1m"], "--for: expected the command pause, to which it belongs"),
+        (&["pause", "--node", "--cluster"], "--node: expected either --node or --cluster, not both"),
+        (&["pause", "--for", "soon"], "--for=soon: expected a duration with its unit"),
+        (&["pause", "--for"], "--for: expected a value behind it"),
+        (&["resume", "web", "--for=1m"], "--for: expected the command pause, to which it belongs"),
+        (&["status", "web"], "argument=web: expected nothing behind the command"),
+        (&["status", "--cluster"], "--cluster: expected the command pause or resume, to which it belongs"),
+    ] {
+        let output = run(line, &[]);
+        assert_eq!(output.status.code(), Some(64), "{line:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(told), "{line:?}: {}", stderr(&output));
+    }
+}
+
+/// An agent that answers `/status.json` with this, whoever asks.
+fn agent_that_says(answer: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let header: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            assert!(header[0].starts_with("GET /status.json "), "{header:?}");
+            (&stream).write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    at
+}
+
+#[test]
+fn status_shows_what_the_agent_says_and_whether_somebody_should_look() {
+    const QUIET: &str = concat!(
+        "HTTP/1.1 200 OK\r\n\r\n",
+        r#"{"node":"n1","mode":"on","paused":null,"holdoff_seconds":0,"docker":true,"consul":true,"#,
+        r#""budget":{"left":6,"of":6,"window_seconds":600},"operation":null,"containers":[],"news":[]}"#
+    );
+    const PAUSED: &str = concat!(
+        "HTTP/1.1 200 OK\r\n\r\n",
+        r#"{"node":"n1","mode":"observe","paused":"healing is paused everywhere: \u001b[31mmove","#,
+        r#""holdoff_seconds":0,"docker":true,"consul":false,"#,
+        r#""budget":{"left":2,"of":2,"window_seconds":600},"operation":null,"containers":[],"news":[]}"#
+    );
+    let stdout = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let quiet = run(&["status"], &[("REMORA_HTTP_ADDR", &agent_that_says(QUIET))]);
+    assert_eq!(quiet.status.code(), Some(0), "{}", stderr(&quiet));
+    assert_eq!(stdout(&quiet), "n1: healing is on; Consul answers; 6 of 6 operations left in 10m\n\nno containers\n");
+    let at = agent_that_says(PAUSED);
+    let paused = run(&["status"], &[("REMORA_HTTP_ADDR", &at)]);
+    assert_eq!(paused.status.code(), Some(2), "{}", stderr(&paused));
+    assert!(stdout(&paused).contains("paused everywhere") && !stdout(&paused).contains('\u{1b}'));
+    let json = run(&["status", "--json"], &[("REMORA_HTTP_ADDR", &at)]);
+    assert_eq!(json.status.code(), Some(2));
+    assert!(stdout(&json).contains("\"mode\": \"observe\""), "{}", stdout(&json));
+}
+
+#[test]
+fn status_without_an_agent_or_without_healing_ends_with_1() {
+    let off = "HTTP/1.1 404 Not Found\r\n\r\nhealing is off (REMORA_HEAL=off)\n";
+    for (at, told) in [
+        ("127.0.0.1:1", "no agent answers at 127.0.0.1:1 (REMORA_HTTP_ADDR)"),
+        ("off", "REMORA_HTTP_ADDR=off: there is nothing to ask"),
+        (&agent_that_says(off), "the agent cannot say: healing is off (REMORA_HEAL=off)"),
+        (&agent_that_says("HTTP/1.1 200 OK\r\n\r\n[]"), "is it of another version?"),
+    ] {
+        let output = run(&["status"], &[("REMORA_HTTP_ADDR", at)]);
+        assert_eq!(output.status.code(), Some(1), "{at}");
+        assert!(stderr(&output).contains(told), "{at}: {}", stderr(&output));
     }
 }
 

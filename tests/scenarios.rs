@@ -10,6 +10,8 @@ mod fake_consul;
 mod fake_docker;
 #[path = "scenarios/hands.rs"]
 mod hands;
+#[path = "scenarios/healing.rs"]
+mod healing;
 #[path = "scenarios/heard.rs"]
 mod heard;
 #[path = "support/world.rs"]

@@ -1,6 +1,6 @@
 //! The health-watcher's place on this node, and its two halves: the watcher itself, and the teller of its news.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,22 +11,24 @@ use crate::consul::{Client, ConsulSeen, KvStore};
 use crate::docker::spec::ApiVersion;
 use crate::docker::{ContainerId, DockerEngine, EngineInfo, Heard};
 use crate::heal::cluster::Keys;
+use crate::heal::status::Asked;
 use crate::heal::tell::Telling;
 use crate::heal::teller::{Hook, Teller};
 use crate::heal::watcher::{Ends, Never, Place, Watcher};
+use crate::reconcile::GivenUp;
 use crate::registration::Settings;
 use crate::telemetry::Metrics;
 
-/// The watcher and the teller of its news.
+/// The watcher, the teller of its news, and what the worker hears of it.
 pub(super) fn healer(
     config: &Config,
     place: Place,
     docker: Arc<DockerEngine>,
     client: &Client,
-    heard: mpsc::Receiver<Heard>,
+    (heard, asked): (mpsc::Receiver<Heard>, Asked),
     seen: watch::Receiver<ConsulSeen>,
     metrics: &Arc<Metrics>,
-) -> (Watcher<DockerEngine, KvStore>, Teller<KvStore>) {
+) -> (Watcher<DockerEngine, KvStore>, Teller<KvStore>, watch::Receiver<GivenUp>) {
     let store = Arc::new(KvStore::new(client.clone()));
     let keys = Keys::new(&place.heal.prefix, &place.node);
     let (telling, news) = Telling::new(place.node.clone(), Arc::clone(metrics));
@@ -38,8 +40,8 @@ pub(super) fn healer(
         }
     });
     let teller = Teller::new(Arc::clone(&store), keys, news, hook, Arc::clone(metrics));
-    let (given_up, _) = watch::channel(Arc::new(HashMap::new()));
-    (Watcher::new(place, Ends { docker, store, heard, seen, given_up, telling }), teller)
+    let (given_up, heard_of) = watch::channel(GivenUp::default());
+    (Watcher::new(place, Ends { docker, store, heard, seen, given_up, telling, asked }), teller, heard_of)
 }
 
 /// The watcher's place on this node.

@@ -1,6 +1,7 @@
 //! `remora doctor`: looks at everything that Remora depends on, and says what is missing and what to do about it.
 
 mod advice;
+mod healing;
 mod wanted;
 
 use std::process::ExitCode;
@@ -231,6 +232,10 @@ async fn look_at_consul(config: &Config, client: &Client, info: Option<&EngineIn
         }
         // Not a documented API: its failure says nothing about the rights.
         Err(error) => report.info(&format!("the rights of the token cannot be asked for: {error}")),
+    }
+    if access_control {
+        let ours = config.node.as_deref().or(info.map(|info| info.name.as_str())).unwrap_or(&node);
+        healing::rights(config, client, ours, &node, report).await;
     }
     Seen { facts, access_control }
 }

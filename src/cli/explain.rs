@@ -10,10 +10,10 @@ use serde_json::json;
 use super::output::{add_line, complain, print, print_json};
 use crate::agent::{self, Clients};
 use crate::config::{Config, HostAddress};
-use crate::consul::{ActualService, AgentRegistry, CheckKind, Registry as _, Service, Snapshot};
+use crate::consul::{ActualService, AgentRegistry, CheckKind, Registry as _, Service, Snapshot, Status};
 use crate::docker::{ContainerId, DockerEngine, Engine as _, NetworkMode, Sight};
-use crate::reconcile::diff;
-use crate::registration::{self, Peers, Planned, Registration, Verdict};
+use crate::reconcile::{diff, healing};
+use crate::registration::{Peers, Planned, Registration, Verdict};
 
 /// A chain of shared network stacks is not longer than this; it may be a circle.
 const CHAIN: usize = 16;
@@ -59,15 +59,25 @@ async fn explain(config: &Config, clients: Clients, name: &str, json: bool) -> a
     let settings = agent::settings(config, &info, &choice);
     let peers = chain(&engine, &container.network_mode).await;
     let sight = Sight { container, draining: false, settling: false };
-    let registration = registration::register(&sight, &peers, &settings);
     let registry = AgentRegistry::new(client);
     let snapshot = registry.read().await;
+    let given_up = snapshot.as_ref().ok().and_then(|snapshot| given_up(snapshot, sight.container.id.as_str()));
+    let registration = healing::register(&sight, &peers, &settings, &config.heal, given_up.as_deref());
     let registered = snapshot.as_ref().map_err(ToString::to_string).map(AsRef::as_ref);
     Ok(if json {
         as_json(&sight, &registration, &registered)?
     } else {
         as_text(&sight, &registration, &registered, &choice.reasons)
     })
+}
+
+/// Why the agent has given this container up, as Consul has it: nobody else knows.
+fn given_up(snapshot: &Snapshot, container: &str) -> Option<String> {
+    let of_container =
+        |actual: &&Arc<ActualService>| actual.meta.get(Service::META_CONTAINER).is_some_and(|id| id == container);
+    let check = |actual: &Arc<ActualService>| actual.checks.get(&Service::healing_check_id(&actual.id)).cloned();
+    let critical = snapshot.services.values().filter(of_container).filter_map(check);
+    critical.filter(|check| check.status == Status::Critical).map(|check| check.output).next()
 }
 
 /// Follows `container:` networks to their owner.

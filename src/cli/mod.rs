@@ -8,15 +8,21 @@
 //! | `explain` | 0; 1 no such container, or Docker is away |
 //! | `sync --once` | 0 Consul is right; 1 something could not be done; with `--dry-run` 2 something would be done |
 //! | `doctor` | 0 all is well; 1 something is missing |
+//! | `status` | 0; 1 there is no agent on this host, or it does not heal; 2 something is paused or given up |
+//! | `heal`, `release` | 0 an agent has taken it; 1 none has, or there is no such container |
+//! | `pause`, `resume` | 0; 1 Consul or Docker is away |
 //!
 //! All of them: 64 when the configuration cannot be used, with everything that is wrong; a token file or a certificate that
-//! cannot be read is such a thing (not for `healthcheck`, which needs none).
+//! cannot be read is such a thing (not for `healthcheck` and `status`, which need none).
 
 mod check_config;
 mod doctor;
 mod explain;
 mod healthcheck;
+mod loopback;
+mod operator;
 mod output;
+mod status;
 mod sync;
 
 use std::ffi::OsString;
@@ -55,7 +61,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: impl IntoIterator<Ite
         }
         Command::CheckConfig => check_config::run(&config, &warnings),
         Command::Healthcheck => block_on(healthcheck::run(config)),
-        Command::Run | Command::Explain { .. } | Command::Sync { .. } | Command::Doctor => {
+        Command::Status { json } => block_on(status::run(config, json)),
+        Command::Run
+        | Command::Explain { .. }
+        | Command::Sync { .. }
+        | Command::Doctor
+        | Command::Heal { .. }
+        | Command::Release { .. }
+        | Command::Pause { .. }
+        | Command::Resume { .. } => {
             let clients = match Clients::new(&config) {
                 Ok(clients) => clients,
                 Err(errors) => {
@@ -74,6 +88,9 @@ fn with_clients(command: Command, config: Config, clients: Clients, warnings: Ve
         Command::Explain { container, json } => block_on(explain::run(config, clients, container, json)),
         Command::Sync { dry_run } => with_logs(&config, &warnings, sync::run(config.clone(), clients, dry_run)),
         Command::Doctor => block_on(doctor::run(config, clients, warnings)),
+        Command::Heal { .. } | Command::Release { .. } | Command::Pause { .. } | Command::Resume { .. } => {
+            block_on(operator::run(command, config, clients))
+        }
         _ => with_logs(&config, &warnings, run(config.clone(), clients)),
     }
 }
@@ -92,11 +109,12 @@ fn with_settings_of_agent(own: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// What `--help` prints. behind the text that is made from the tables.
-const MORE_HELP: &str = "             2 when sync --dry-run found something to do; 70 when the agent ended unasked.
+const MORE_HELP: &str = "             2 when sync --dry-run found something to do, and when status shows something that
+             is paused or given up; 70 when the agent ended unasked.
 
-check-config, explain, sync and doctor, when run in the agent's container without options of their
-own (docker exec remora /remora doctor), take over the options and the registry URI that the agent
-was started with, and say so.
+Commands that are run in the agent's container without options of their own (docker exec remora
+/remora doctor) take over the options and the registry URI that the agent was started with, and say
+so.
 ";
 
 /// What `--version` prints.

@@ -7,14 +7,19 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::iter::Peekable;
+use std::time::Duration;
 
-use super::Command;
 use super::build::DAY;
 use super::consul::{Registry, is_registry, registry};
 use super::errors::{ConfigError, Findings, shown_address};
 use super::nearest::nearest;
-use super::parse::{Given, go_boolean, whole};
+use super::parse::{Given, duration, go_boolean, whole};
 use super::table::{COMMANDS, CommandFlag, Effect, FLAGS, Flag, Takes};
+use super::{Command, PauseScope};
+
+/// The shortest and the longest pause of healing that ends by itself.
+const PAUSE_LEAST: Duration = Duration::from_secs(1);
+const PAUSE_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What the command line says.
 #[derive(Default)]
@@ -62,12 +67,19 @@ fn text(argument: OsString) -> Result<String, String> {
     argument.into_string().map_err(|bytes| format!("({} bytes that are not UTF-8)", bytes.len()))
 }
 
+/// A flag that belongs to a command.
+struct GivenFlag {
+    flag: CommandFlag,
+    spelled: String,
+    value: String,
+}
+
 struct Reader<'f> {
     arguments: Arguments,
     /// What is neither a flag nor a URI: the command and what it is about.
     words: Vec<String>,
-    /// Flags that belong to a command, as they were spelled.
-    given: Vec<(CommandFlag, String)>,
+    /// Flags that belong to a command, as they were spelled, with their values.
+    given: Vec<GivenFlag>,
     findings: &'f mut Findings,
 }
 
@@ -155,7 +167,9 @@ impl Reader<'_> {
             Effect::Nothing(instead) => {
                 self.findings.warn(format!("{spelled} has no effect: {instead}"));
             }
-            Effect::Command(command, _) if on => self.given.push((command, spelled.to_owned())),
+            Effect::Command(flag, _) if on => {
+                self.given.push(GivenFlag { flag, spelled: spelled.to_owned(), value: value.to_owned() });
+            }
             Effect::Command(..) => {}
         }
         Ok(())
@@ -172,7 +186,37 @@ impl Reader<'_> {
     }
 
     fn has(&self, flag: CommandFlag) -> bool {
-        self.given.iter().any(|(given, _)| *given == flag)
+        self.given.iter().any(|given| given.flag == flag)
+    }
+
+    /// The container that a command is about.
+    fn container(&mut self, command: &str, word: Option<String>) -> String {
+        word.unwrap_or_else(|| {
+            let expected = format!("the id or the name of a container: remora {command} web");
+            self.findings.error(command, "", expected);
+            String::new()
+        })
+    }
+
+    /// Where healing is to stand still or to go on: without a word about it, on this node.
+    fn scope(&mut self, words: &mut impl Iterator<Item = String>) -> PauseScope {
+        match (self.has(CommandFlag::Node), self.has(CommandFlag::Cluster)) {
+            (true, true) => {
+                self.findings.error("--node", "", "either --node or --cluster, not both");
+                PauseScope::Node
+            }
+            (false, true) => PauseScope::Cluster,
+            (true, false) => PauseScope::Node,
+            (false, false) => words.next().map_or(PauseScope::Node, PauseScope::Container),
+        }
+    }
+
+    /// `--for`.
+    fn span(&mut self) -> Option<Duration> {
+        let GivenFlag { spelled, value, .. } = self.given.iter().rev().find(|given| given.flag == CommandFlag::For)?;
+        let given = Given { name: spelled, text: value };
+        let span = duration(given, PAUSE_LEAST, PAUSE_MOST, "such as 30m");
+        self.findings.take(span)
     }
 
     /// Puts the command together from its words and its flags.
@@ -192,11 +236,24 @@ impl Reader<'_> {
             Some("doctor") => Command::Doctor,
             Some("explain") => {
                 belongs = &[CommandFlag::Json];
-                let container = words.next().unwrap_or_else(|| {
-                    self.findings.error("explain", "", "the id or the name of a container: remora explain web");
-                    String::new()
-                });
-                Command::Explain { container, json }
+                Command::Explain { container: self.container("explain", words.next()), json }
+            }
+            Some("status") => {
+                belongs = &[CommandFlag::Json];
+                Command::Status { json }
+            }
+            Some("heal") => Command::Heal { container: self.container("heal", words.next()) },
+            Some("release") => Command::Release { container: self.container("release", words.next()) },
+            Some("pause") => {
+                belongs = &[CommandFlag::For, CommandFlag::Node, CommandFlag::Cluster];
+                let scope = self.scope(&mut words);
+                // The rest is why, with or without quotes.
+                let reason = words.by_ref().collect::<Vec<_>>().join(" ");
+                Command::Pause { scope, span: self.span(), reason }
+            }
+            Some("resume") => {
+                belongs = &[CommandFlag::Node, CommandFlag::Cluster];
+                Command::Resume { scope: self.scope(&mut words) }
             }
             Some("sync") => {
                 belongs = &[CommandFlag::Once, CommandFlag::DryRun];
@@ -216,9 +273,14 @@ impl Reader<'_> {
         for word in words {
             self.findings.error("argument", shown_address(&word), "nothing behind the command");
         }
-        for (flag, spelled) in &self.given {
+        for GivenFlag { flag, spelled, .. } in &self.given {
             if !belongs.contains(flag) && !matches!(flag, CommandFlag::Help | CommandFlag::Version) {
-                let owner = if *flag == CommandFlag::Json { "explain" } else { "sync" };
+                let owner = match flag {
+                    CommandFlag::Json => "explain or status",
+                    CommandFlag::For => "pause",
+                    CommandFlag::Node | CommandFlag::Cluster => "pause or resume",
+                    _ => "sync",
+                };
                 self.findings.error(spelled, "", format!("the command {owner}, to which it belongs"));
             }
         }
@@ -266,6 +328,13 @@ mod tests {
             (&["sync"], Command::Sync { dry_run: false }),
             (&["sync", "--once", "--dry-run"], Command::Sync { dry_run: true }),
             (&["sync", "-dry-run=false"], Command::Sync { dry_run: false }),
+            (&["status"], Command::Status { json: false }),
+            (&["status", "--json"], Command::Status { json: true }),
+            (&["heal", "web"], Command::Heal { container: "web".to_owned() }),
+            (&["release", "web"], Command::Release { container: "web".to_owned() }),
+            (&["resume"], Command::Resume { scope: PauseScope::Node }),
+            (&["resume", "web"], Command::Resume { scope: PauseScope::Container("web".to_owned()) }),
+            (&["resume", "--cluster"], Command::Resume { scope: PauseScope::Cluster }),
             (&["help"], Command::Help),
             (&["version"], Command::Version),
             (&["-version"], Command::Version),
@@ -273,6 +342,39 @@ mod tests {
         ] {
             assert_eq!(command(line), expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_pause_has_a_place_an_end_and_a_reason() {
+        let pause = |scope, minutes: Option<u64>, reason: &str| Command::Pause {
+            scope,
+            span: minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+            reason: reason.to_owned(),
+        };
+        let web = PauseScope::Container("web".to_owned());
+        for (line, expected) in [
+            (&["pause"][..], pause(PauseScope::Node, None, "")),
+            (&["pause", "web"], pause(web.clone(), None, "")),
+            (&["pause", "web", "--for", "30m", "being", "mended"], pause(web, Some(30), "being mended")),
+            (&["pause", "--node", "being mended"], pause(PauseScope::Node, None, "being mended")),
+            (&["pause", "--cluster", "--for=2h", "move"], pause(PauseScope::Cluster, Some(120), "move")),
+        ] {
+            assert_eq!(command(line), expected, "{line:?}");
+        }
+        assert_eq!(
+            errors(&["pause", "--node", "--cluster"]),
+            ["--node: expected either --node or --cluster, not both"]
+        );
+        for span in ["30", "0s", "2years", "soon"] {
+            assert!(errors(&["pause", "--for", span])[0].starts_with(&format!("--for={span}: expected a duration")));
+        }
+        assert_eq!(errors(&["resume", "--for=1m"]), ["--for: expected the command pause, to which it belongs"]);
+        assert_eq!(
+            errors(&["doctor", "--node"]),
+            ["--node: expected the command pause or resume, to which it belongs"]
+        );
+        assert_eq!(errors(&["resume", "web", "db"]), ["argument=db: expected nothing behind the command"]);
+        assert_eq!(errors(&["heal"]), ["heal: expected the id or the name of a container: remora heal web"]);
     }
 
     #[test]
@@ -319,7 +421,7 @@ mod tests {
         assert_eq!(
             errors(&["-internal", "false"]),
             ["command=false: expected one of run, healthcheck, check-config, \
-            explain, sync, doctor, help, version, or a registry URI such as consul://host:8500"]
+            explain, sync, doctor, status, heal, release, pause, resume, help, version, or a registry URI such as consul://host:8500"]
         );
         assert_eq!(errors(&["-ip"]), ["-ip: expected a value behind it"]);
         assert_eq!(errors(&["-internal=yes"]), ["-internal=yes: expected true or false (also 1, 0, t, f)"]);
@@ -373,7 +475,7 @@ mod tests {
     fn what_is_too_much_or_too_little_is_told() {
         assert_eq!(errors(&["explain"]), ["explain: expected the id or the name of a container: remora explain web"]);
         assert_eq!(errors(&["doctor", "web"]), ["argument=web: expected nothing behind the command"]);
-        assert_eq!(errors(&["--json"]), ["--json: expected the command explain, to which it belongs"]);
+        assert_eq!(errors(&["--json"]), ["--json: expected the command explain or status, to which it belongs"]);
         assert_eq!(
             errors(&["explain", "web", "--dry-run"]),
             ["--dry-run: expected the command sync, to which it belongs"]

@@ -19,8 +19,17 @@ const INITS: [&str; 2] = ["docker-init", "tini"];
 pub fn inherited(own: &[OsString], cmdline: &[u8]) -> Vec<OsString> {
     let own = flags::parse(own.iter().cloned(), &mut Findings::default());
     // The others either ask nothing of Docker and Consul, or are the agent themselves.
-    let asks =
-        matches!(own.command, Command::CheckConfig | Command::Explain { .. } | Command::Sync { .. } | Command::Doctor);
+    let asks = matches!(
+        own.command,
+        Command::CheckConfig
+            | Command::Explain { .. }
+            | Command::Sync { .. }
+            | Command::Doctor
+            | Command::Heal { .. }
+            | Command::Release { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. }
+    );
     if !asks || !own.settings.is_empty() {
         return Vec::new();
     }
@@ -74,7 +83,14 @@ mod tests {
     #[test]
     fn a_command_takes_over_what_the_agent_was_started_with() {
         let expected = words(&["-internal", "-resync", "30", "consul://c:8500"]);
-        for own in [&["sync", "--once"][..], &["explain", "web", "--json"], &["doctor"], &["check-config"]] {
+        for own in [
+            &["sync", "--once"][..],
+            &["explain", "web", "--json"],
+            &["doctor"],
+            &["check-config"],
+            &["heal", "web"],
+            &["pause"],
+        ] {
             assert_eq!(taken(own, &AGENT), expected, "{own:?}");
         }
         assert_eq!(

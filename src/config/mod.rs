@@ -389,10 +389,50 @@ pub enum Command {
     },
     /// Look at everything that Remora depends on, and say what is missing.
     Doctor,
+    /// How healing stands, as the agent on this host says.
+    Status {
+        /// As JSON.
+        json: bool,
+    },
+    /// Ask this node's agent to replace a container now.
+    Heal {
+        /// Id, the beginning of one, or name.
+        container: String,
+    },
+    /// Ask this node's agent to forget a container's attempts and quarantine.
+    Release {
+        /// Id, the beginning of one, or name.
+        container: String,
+    },
+    /// Healing is to stand still.
+    Pause {
+        /// Where.
+        scope: PauseScope,
+        /// For so long; `None`: until it is resumed.
+        span: Option<Duration>,
+        /// Why; possibly empty.
+        reason: String,
+    },
+    /// Healing is to go on.
+    Resume {
+        /// Where.
+        scope: PauseScope,
+    },
     /// Print how to use it.
     Help,
     /// Print the version.
     Version,
+}
+
+/// Where healing is to stand still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PauseScope {
+    /// For one container of this node: its id, the beginning of one, or its name.
+    Container(String),
+    /// On this node.
+    Node,
+    /// Everywhere.
+    Cluster,
 }
 
 /// The outcome of reading arguments and environment.

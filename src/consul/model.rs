@@ -256,6 +256,12 @@ impl Service {
     pub fn docker_check_id(service_id: &str) -> String {
         format!("{service_id}:docker")
     }
+
+    /// The id of the check that says whether the container is healed.
+    #[must_use]
+    pub fn healing_check_id(service_id: &str) -> String {
+        format!("{service_id}:healing")
+    }
 }
 
 /// A service as the Consul agent has it.

@@ -144,7 +144,8 @@ impl Node {
     }
 }
 
-/// Without Consul nobody knows what the other nodes do: a third, but at least one.
-fn allowed(budget: &Budget, local: bool) -> usize {
+/// How many operations a budget allows. Without Consul nobody knows what the other nodes do: a third, but at least one.
+#[must_use]
+pub fn allowed(budget: &Budget, local: bool) -> usize {
     if local { (budget.operations / 3).max(1) } else { budget.operations }
 }

@@ -7,6 +7,7 @@
 //! * [`operation`]: the replacement, step by step.
 //! * [`treat`]: one attempt, from the last look to the result. [`tell`]: what is told of it; [`teller`]: the task that
 //!   carries it to Consul's KV and to a webhook.
+//! * [`status`]: one screen that says how healing stands.
 //! * [`watcher`]: the task around all of it.
 //! * [`policy`]: labels and settings → what may be done to a container; pure.
 //! * [`labels`]: every label with its default and its meaning.
@@ -23,6 +24,7 @@ pub mod managed;
 pub mod operation;
 pub mod policy;
 pub mod record;
+pub mod status;
 pub mod tell;
 pub mod teller;
 pub mod treat;

@@ -17,7 +17,7 @@ mod unfinished;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -25,11 +25,12 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::brakes::Node;
-use super::cause::{CriticalCheck, Diagnosis};
+use super::cause::{Cause, CriticalCheck, Diagnosis};
 use super::cluster::{Asks, Keys, Pauses, Slots};
 use super::history::History;
 use super::policy::Policy;
 use super::record::Record;
+use super::status::Asked;
 use super::tell::{News, Telling};
 use crate::config;
 use crate::consul::{ConsulSeen, Store};
@@ -79,6 +80,8 @@ pub struct Ends<E, S> {
     pub given_up: watch::Sender<Arc<HashMap<ContainerId, String>>>,
     /// What is told.
     pub telling: Telling,
+    /// Who wants to know how healing stands.
+    pub asked: Asked,
 }
 
 /// A container that is watched.
@@ -100,7 +103,9 @@ struct Watched {
 struct Current {
     id: ContainerId,
     name: String,
+    cause: Cause,
     evidence: String,
+    since: SystemTime,
     /// What was remembered before it began, for when nothing came of it.
     before: Record,
     charged: bool,
@@ -108,8 +113,9 @@ struct Current {
 
 impl Current {
     /// What keeps everything else waiting and is charged to nobody.
-    fn uncharged(id: ContainerId, name: &str, evidence: &str) -> Self {
-        Self { id, name: name.to_owned(), evidence: evidence.to_owned(), before: Record::default(), charged: false }
+    fn uncharged(id: ContainerId, name: &str, cause: Cause, evidence: &str) -> Self {
+        let (name, evidence) = (name.to_owned(), evidence.to_owned());
+        Self { id, name, cause, evidence, since: SystemTime::now(), before: Record::default(), charged: false }
     }
 }
 
@@ -122,6 +128,7 @@ pub struct Watcher<E, S> {
     seen: watch::Receiver<ConsulSeen>,
     given_up: watch::Sender<Arc<HashMap<ContainerId, String>>>,
     telling: Telling,
+    status_asked: Asked,
     watched: HashMap<ContainerId, Watched>,
     histories: HashMap<ContainerId, History>,
     /// Former ids → the containers that have their places now.
@@ -148,6 +155,8 @@ pub struct Watcher<E, S> {
     list_at: Instant,
     listing: bool,
     restored: bool,
+    /// Others have been told who was given up.
+    spoken: bool,
     /// Places whose record has to be written.
     unsaved: BTreeSet<String>,
     saving: bool,
@@ -174,6 +183,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             seen: ends.seen,
             given_up: ends.given_up,
             telling: ends.telling,
+            status_asked: ends.asked,
             watched: HashMap::new(),
             histories: HashMap::new(),
             successors: HashMap::new(),
@@ -194,6 +204,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             list_at: now,
             listing: false,
             restored: false,
+            spoken: false,
             unsaved: BTreeSet::new(),
             saving: false,
             sweep_at: now + SWEEP,
@@ -222,6 +233,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                     Err(_cancelled) => {}
                 },
                 Ok(()) = self.seen.changed() => self.consul_was_read(),
+                // Whoever does not wait for the answer any more does not miss it.
+                Some(answer) = self.status_asked.recv() => drop(answer.send(self.status(Instant::now()))),
                 () = sleep_until(wake) => self.on_time(Instant::now()),
             }
         }
@@ -273,6 +286,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             }
             Heard::Complete => {
                 self.complete = true;
+                self.show_first();
                 self.prune();
                 self.look_for_unfinished = Some(now);
                 self.consider_all(now);
@@ -286,6 +300,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         self.histories.entry(id.clone()).or_default().seen(container, now);
         self.learn(container);
         let before = self.watched.remove(&id);
+        let known_before = before.is_some();
         let sight = Sight { container: container.clone(), draining: false, settling: false };
         let published = before.as_ref().is_some_and(|before| before.published) || self.is_published(&sight);
         let (policy, notes) = super::policy::policy(container, &self.place.heal, published);
@@ -309,6 +324,12 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             due,
         };
         self.watched.insert(id.clone(), watched);
+        // A quarantine is the place's: whoever takes it is given up, too.
+        if !known_before
+            && self.records.get(Self::place_of(&container.name)).is_some_and(|it| it.quarantined(now).is_some())
+        {
+            self.show();
+        }
         self.consider(&id, now);
         for dependent in self.dependents(container) {
             self.consider(&dependent, now);
@@ -393,6 +414,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         if self.sweep_at <= now {
             self.sweep_at = now + SWEEP;
             self.consider_all(now);
+            self.show_first();
         }
     }
 

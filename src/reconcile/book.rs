@@ -4,9 +4,10 @@
 //! An event costs what its container costs, however many containers there are: everything is found by key.
 //!
 //! This file: the state, and what the loop around it calls. `seeing`: what the observation tells. `reading`: what Consul
-//! shows. `deciding`: what to write.
+//! shows. `healing`: whom the health-watcher has given up. `deciding`: what to write.
 
 mod deciding;
+mod healing;
 mod reading;
 mod seeing;
 
@@ -18,9 +19,11 @@ use tokio::time::Instant;
 use super::claims::Claims;
 use super::containers::Containers;
 use super::diff::{self, Op};
+use super::healing::GivenUp;
 use super::items::{Failure, Items};
 use super::own::{self, Owner};
 use super::shown::key;
+use crate::config::Heal;
 use crate::consul::{ActualService, Check, Class, Service, Status};
 use crate::docker::{Change, ContainerId, Seen};
 use crate::registration::{Note, Settings};
@@ -28,6 +31,9 @@ use crate::registration::{Note, Settings};
 /// See the module's header.
 pub struct Book {
     settings: Settings,
+    heal: Heal,
+    /// `None`: the health-watcher has not said anything yet.
+    given_up: Option<GivenUp>,
     containers: Containers,
     claims: Claims,
     wanted: HashMap<String, Arc<Service>>,
@@ -87,12 +93,14 @@ pub struct Told {
 impl Book {
     /// An empty book; `own` is the agent's own service.
     #[must_use]
-    pub fn new(settings: Settings, own: Service) -> Self {
+    pub fn new(settings: Settings, heal: Heal, own: Service) -> Self {
         let own_key = key(&own.id);
         let mut items = Items::default();
         items.touch(&own_key, None);
         Self {
             settings,
+            heal,
+            given_up: None,
             containers: Containers::default(),
             claims: Claims::default(),
             wanted: HashMap::from([(own_key.clone(), Arc::new(own))]),
@@ -174,9 +182,19 @@ impl Book {
     pub fn done(&mut self, at: &str, op: &Op) -> Option<Instant> {
         self.written.insert(at.to_owned());
         self.ahead = true;
-        self.beats.remove(at);
-        if let Op::Register(_) | Op::Deregister(_) = op {
-            self.resend.remove(at);
+        match op {
+            Op::Register(_) | Op::Deregister(_) => {
+                self.resend.remove(at);
+                self.beats.remove(at);
+            }
+            // Another check than the one that has to be fed says nothing for that one.
+            Op::UpdateCheck { id, .. } => {
+                let beaten = self.wanted.get(at).and_then(|wanted| diff::beaten_check(wanted));
+                if beaten.is_none_or(|check| check.id == *id) {
+                    self.beats.remove(at);
+                }
+            }
+            Op::RemoveCheck(_) => {}
         }
         if let Op::Deregister(id) = op
             && self.doubles.get(at).is_some_and(|double| double.id == *id)
@@ -288,7 +306,7 @@ impl Book {
         self.beat(self.own_key.clone());
     }
 
-    /// Every docker check is due to be fed (`REMORA_HEALTH_TTL`).
+    /// Every docker check is due to be fed (`REMORA_HEALTH_TTL`); the healing checks never expire.
     pub fn beat_all(&mut self) {
         for at in self.wanted.keys().cloned().collect::<Vec<_>>() {
             self.beat(at);

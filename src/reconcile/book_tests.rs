@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::*;
+use crate::config::HealMode;
 use crate::consul::{ActualCheck, Check, CheckKind, Snapshot};
 use crate::docker::Sight;
 use crate::docker::{Binding, Container, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Signal, State};
@@ -14,6 +15,8 @@ use crate::telemetry::Drift;
 mod any_history;
 #[path = "book_tests/consul.rs"]
 mod consul;
+#[path = "book_tests/healing.rs"]
+mod healing;
 #[path = "book_tests/ids.rs"]
 mod ids;
 #[path = "book_tests/life.rs"]
@@ -114,8 +117,10 @@ struct Story {
 fn speaking_book() -> Book {
     let own = own_service();
     let (status, output) = (own.checks[0].status, own.checks[0].output.clone());
-    let mut book = Book::new(settings(), own);
+    let mut book = Book::new(settings(), Heal::default(), own);
     book.say(status, output);
+    // Nobody was given up.
+    book.give_up(&GivenUp::default());
     // The beat with which it begins to speak is not what these histories are about.
     book.beats.clear();
     book

@@ -49,9 +49,10 @@ impl Op {
     }
 }
 
-/// What has to be written so that `actual` becomes `wanted`; `None` when it is already so.
+/// What has to be written so that `actual` becomes `wanted`; `None` when it is already so. `known`: whether it is known what a check
+/// that we feed has to say; what is not known is left as it is.
 #[must_use]
-pub fn towards(wanted: &Arc<Service>, actual: Option<&ActualService>) -> Option<Op> {
+pub fn towards(wanted: &Arc<Service>, actual: Option<&ActualService>, known: impl Fn(&Check) -> bool) -> Option<Op> {
     let Some(actual) = actual else { return Some(Op::Register(Arc::clone(wanted))) };
     if wanted.id != actual.id {
         // The agent tells `Web` from `web`, the catalog does not: both at once would be one row that changes hands.
@@ -60,7 +61,8 @@ pub fn towards(wanted: &Arc<Service>, actual: Option<&ActualService>) -> Option<
     if difference(wanted, actual).is_some() {
         return Some(Op::Register(with_foreign_tags(wanted, actual)));
     }
-    fed_check(wanted).and_then(|check| report(&check.id, check.status, &check.output, actual)).or_else(|| {
+    let mut fed = wanted.checks.iter().filter(|check| is_fed(wanted, check) && known(check));
+    fed.find_map(|check| report(&check.id, check.status, &check.output, actual)).or_else(|| {
         let strange =
             |id: &&String| of_definition(id, &actual.id) && !wanted.checks.iter().any(|check| check.id == **id);
         actual.checks.keys().find(strange).map(|id| Op::RemoveCheck(id.clone()))
@@ -108,23 +110,36 @@ pub fn difference(wanted: &Service, actual: &ActualService) -> Option<&'static s
     fields.iter().find(|(_, same)| !same).map(|(field, _)| *field)
 }
 
-/// The check that is fed by us: a definition's first one, with Docker's word or, for the agent's own service, with its own.
+/// The check that beats feed, so that it does not expire: a definition's first one, with Docker's word or, for the agent's own
+/// service, with its own.
 #[must_use]
-pub fn fed_check(service: &Service) -> Option<&Check> {
+pub fn beaten_check(service: &Service) -> Option<&Check> {
     service.checks.first()
 }
 
+/// Whether a check's status comes from us: the one that beats feed, and the one that says whether the container is healed.
+fn is_fed(service: &Service, check: &Check) -> bool {
+    beaten_check(service).is_some_and(|first| first.id == check.id) || is_healing(&check.id, &service.id)
+}
+
+/// Whether this is the id of the service's healing check.
+#[must_use]
+pub fn is_healing(check_id: &str, service_id: &str) -> bool {
+    check_id.strip_prefix(service_id) == Some(":healing")
+}
+
 /// The same definition with fewer checks, for a Consul that refuses this one: first without those that it has to be set up
-/// for (scripts), then with Docker's alone. `None` when there is nothing left to leave out.
+/// for (scripts), then with those alone that we feed. `None` when there is nothing left to leave out.
 #[must_use]
 pub fn with_fewer_checks(service: &Service) -> Option<Service> {
     let script = |check: &Check| matches!(check.kind, CheckKind::Script { .. });
-    let (docker, others) = service.checks.split_first()?;
+    let others: Vec<&Check> = service.checks.iter().filter(|check| !is_fed(service, check)).collect();
     if others.is_empty() {
         return None;
     }
-    let kept = others.iter().filter(|check| others.iter().any(script) && !script(check)).cloned();
-    let mut fewer = Service { checks: std::iter::once(docker.clone()).chain(kept).collect(), ..service.clone() };
+    let scripts = others.iter().any(|check| script(check));
+    let kept = service.checks.iter().filter(|check| is_fed(service, check) || (scripts && !script(check)));
+    let mut fewer = Service { checks: kept.cloned().collect(), ..service.clone() };
     fewer.seal();
     Some(fewer)
 }

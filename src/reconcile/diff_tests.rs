@@ -4,6 +4,10 @@ use std::time::Duration;
 use super::*;
 use crate::consul::{Check, CheckKind, TaggedAddress, Weights};
 
+fn towards(wanted: &Arc<Service>, actual: Option<&ActualService>) -> Option<Op> {
+    super::towards(wanted, actual, |_| true)
+}
+
 /// A sealed service with its docker check, passing.
 pub fn service(id: &str, container: &str) -> Service {
     let mut service = Service {

@@ -1,8 +1,10 @@
 //! Makes Consul what it should be: what containers mean against what is registered, the smallest write for each
-//! difference, and the task that writes. May know `registration`, `consul` and the values of `docker`.
+//! difference, and the task that writes. May know `registration`, `consul`, the values of `docker`, and of `heal` the pure `policy`
+//! and `labels`.
 //!
 //! * [`own`]: whose a registration is: the gate before every overwrite and every removal.
 //! * [`diff`]: one wanted registration against the actual one → the next write.
+//! * [`healing`]: what a container means, with the check that says whether it is healed.
 //! * [`claims`]: who may use which id.
 //! * [`items`]: one entry per registration: queued, being written, waiting after a failure.
 //! * [`containers`]: the containers that were told about, and which depend on which.
@@ -14,6 +16,7 @@ pub mod book;
 pub mod claims;
 mod containers;
 pub mod diff;
+pub mod healing;
 pub mod items;
 pub mod own;
 mod shown;
@@ -21,4 +24,5 @@ pub mod telling;
 pub mod worker;
 
 pub use book::Book;
+pub use healing::GivenUp;
 pub use worker::{Wiring, Worker};

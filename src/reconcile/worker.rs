@@ -5,6 +5,7 @@
 //! what fails then is nobody's fault; the first read that succeeds says what has to be written.
 
 mod farewell;
+mod showing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
 use super::diff::Op;
+use super::healing::GivenUp;
 use super::telling::{tell, tell_write};
 use crate::backoff::Backoff;
 use crate::config::OnExit;
 use crate::consul::{ActualService, Class, ConsulError, ConsulSeen, Registry, Snapshot};
 use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
-use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Failing, Metrics, Outcome, summary};
+use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Metrics, Outcome};
 
 /// A registration that somebody removed by hand is noticed after at most so long; with the time to write it again that
 /// stays below the promised five seconds. Two small GETs on loopback, answered from the agent's memory; an answer that
@@ -68,6 +70,7 @@ pub struct Worker<R> {
     docker: watch::Receiver<DockerView>,
     view: watch::Sender<ConsulView>,
     seen: watch::Sender<ConsulSeen>,
+    given_up: watch::Receiver<GivenUp>,
     metrics: Arc<Metrics>,
     health_ttl: Option<Duration>,
     own_id: String,
@@ -123,6 +126,8 @@ pub struct Wiring {
     pub view: watch::Sender<ConsulView>,
     /// What is registered, for the health-watcher.
     pub seen: watch::Sender<ConsulSeen>,
+    /// Whom the health-watcher has given up. What is in it before anything was sent does not count.
+    pub given_up: watch::Receiver<GivenUp>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -140,6 +145,7 @@ impl<R: Registry> Worker<R> {
             docker: wiring.docker,
             view: wiring.view,
             seen: wiring.seen,
+            given_up: wiring.given_up,
             metrics: wiring.metrics,
             health_ttl,
             own_id,
@@ -200,6 +206,10 @@ impl<R: Registry> Worker<R> {
                     }
                 }
                 Ok(()) = self.docker.changed() => {}
+                Ok(()) = self.given_up.changed() => {
+                    let given_up = Arc::clone(&self.given_up.borrow_and_update());
+                    self.book.give_up(&given_up).iter().for_each(tell);
+                }
                 () = sleep_until(wake) => self.on_time(Instant::now()),
             }
         }
@@ -435,54 +445,6 @@ impl<R: Registry> Worker<R> {
             view.trouble = Some(error.to_string());
         });
         self.link = Link::Down { retry_at: now + wait };
-    }
-
-    /// Shows what is going on, and feeds the agent's own check with it. Returns whether that is to be written.
-    fn publish(&mut self, now: Instant) -> bool {
-        let (services, pending) = (self.book.published(), self.book.pending());
-        let failing: Vec<Failing> = self
-            .book
-            .failures(SHOWN_FAILURES)
-            .into_iter()
-            .map(|failure| Failing { id: failure.key, reason: failure.reason })
-            .collect();
-        let reachable = self.link == Link::Up && self.book.read_once();
-        let failing_count = self.book.failing();
-        // One refused definition is its author's matter; where nothing at all is accepted, nothing is in step.
-        let all_refused = services == 0 && failing_count > 0;
-        let at_rest = self.book.running() == 0 && pending <= failing_count;
-        let synced = self.view.borrow().synced || (self.complete && reachable && at_rest && !all_refused);
-        self.metrics.services_registered(services);
-        self.metrics.pending(pending);
-        self.metrics.failing(failing_count);
-        self.metrics.label_notes(self.book.notes());
-        self.metrics.queue_depth(self.observed.len());
-        self.view.send_if_modified(|view| {
-            view.last_tick = now;
-            let changed = (view.reachable, view.synced, view.services, view.pending, view.failing_count, &view.failing)
-                != (reachable, synced, services, pending, failing_count, &failing);
-            if changed {
-                view.failing_count = failing_count;
-                view.reachable = reachable;
-                view.synced = synced;
-                view.services = services;
-                view.pending = pending;
-                view.failing = failing;
-                if reachable {
-                    view.trouble = None;
-                }
-            }
-            changed
-        });
-        if self.docker.borrow().connected {
-            self.blind_since = None;
-        }
-        let blind = !self.docker.borrow().connected && *self.blind_since.get_or_insert(now) + BLIND > now;
-        if (synced || self.speak_at <= now) && !blind {
-            let (standing, output) = summary(&self.docker.borrow(), &self.view.borrow());
-            return self.book.say(standing.into(), output);
-        }
-        false
     }
 }
 

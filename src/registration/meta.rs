@@ -9,6 +9,7 @@ use super::notes::Notes;
 use super::values::{head, one_line};
 use crate::consul::Service;
 use crate::docker::names::logical;
+use crate::docker::spec::label;
 use crate::docker::{COMPOSE_PROJECT, COMPOSE_SERVICE, Container, Port};
 
 /// Consul's limit of pairs per service.
@@ -26,7 +27,7 @@ pub(super) const LONGEST_VALUE: usize = 512;
 const RESERVED: [&str; 5] =
     [Service::META_OWNER, Service::META_CONTAINER, "container-name", "compose-service", "external-source"];
 
-/// Beginnings of keys that are ours (the health-watcher writes `heal-…`), and the one that is Consul's own.
+/// Beginnings of keys that are ours (`heal-…` tells of replacements), and the one that is Consul's own.
 const RESERVED_PREFIXES: [&str; 3] = ["remora-", "heal-", "consul-"];
 
 /// The meta of one service, without its hash.
@@ -63,7 +64,11 @@ pub(super) fn meta(
 }
 
 fn own(container: &Container, settings: &Settings) -> BTreeMap<String, String> {
-    let label = |key| container.labels.get(key).map_or("", String::as_str);
+    let text = |key| container.labels.get(key).map_or("", String::as_str);
+    let replacements = text(label::GENERATION).trim().parse::<u32>().ok().filter(|&count| count > 0);
+    let count = replacements.map(|count| count.to_string()).unwrap_or_default();
+    // Only of a container that took another one's place.
+    let of_replacement = |key| if replacements.is_some() { text(key) } else { "" };
     [
         (Service::META_OWNER, "remora"),
         (Service::META_NODE, settings.node.as_str()),
@@ -71,8 +76,11 @@ fn own(container: &Container, settings: &Settings) -> BTreeMap<String, String> {
         (Service::META_CONTAINER, container.id.as_str()),
         ("container-name", logical(&container.name).0),
         ("image", container.image.as_str()),
-        ("project", label(COMPOSE_PROJECT)),
-        ("compose-service", label(COMPOSE_SERVICE)),
+        ("project", text(COMPOSE_PROJECT)),
+        ("compose-service", text(COMPOSE_SERVICE)),
+        ("heal-count", count.as_str()),
+        ("heal-last", of_replacement(label::SINCE)),
+        ("heal-reason", of_replacement(label::CAUSE)),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
@@ -171,6 +179,31 @@ mod tests {
         assert_eq!(meta["image"], "mine");
         assert!(!meta.contains_key("external-source") && !meta.contains_key("heal-count"));
         assert_eq!(notes.len(), 5);
+    }
+
+    #[test]
+    fn a_replacement_says_how_many_there_were_and_why() {
+        let replaced = || {
+            container("web")
+                .label(label::GENERATION, "3")
+                .label(label::SINCE, "2026-01-01T00:00:00Z")
+                .label(label::CAUSE, &format!("unhealthy\n\u{9b}31m{}", "x".repeat(600)))
+        };
+        let attributes = |builder: super::super::testing::Builder| {
+            builder
+                .label("SERVICE_HEAL_COUNT", "9")
+                .label("SERVICE_heal-count", "9")
+                .label("SERVICE_heal-reason", "mine")
+        };
+        let (meta, notes) = read(&attributes(replaced()).build());
+        assert_eq!((meta["heal-count"].as_str(), meta["heal-last"].as_str()), ("3", "2026-01-01T00:00:00Z"));
+        assert!(meta["heal-reason"].starts_with("unhealthy ") && meta["heal-reason"].len() <= LONGEST_VALUE);
+        assert!(!meta["heal-reason"].chars().any(char::is_control), "{meta:?}");
+        assert_eq!(notes.iter().filter(|note| note.about.starts_with("SERVICE_heal-")).count(), 2, "{notes:?}");
+        for generation in ["", "0", "-1", "x", "99999999999"] {
+            let (meta, _) = read(&replaced().label(label::GENERATION, generation).build());
+            assert!(!meta.keys().any(|key| key.starts_with("heal-")), "{generation}: {meta:?}");
+        }
     }
 
     #[test]

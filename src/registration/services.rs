@@ -235,11 +235,15 @@ impl Rules<'_> {
 }
 
 /// Leaves out each check whose id is that of another one of this container: Consul's agent keeps one of the two. Checks of one
-/// service never meet; those of two can, by ids that are chosen for it (`x:docker` and `service:x`).
+/// service meet only where one is named like a check of Remora's own; those of two can, by ids that are chosen for it
+/// (`x:docker` and `service:x`).
 fn without_doubles(planned: &mut [Planned], notes: &mut Notes) {
     // Docker's checks come first of all: they are always registered.
     let docker = planned.iter().filter_map(|planned| planned.service.checks.first());
-    let mut ids: BTreeSet<String> = docker.map(|check| check.id.to_lowercase()).collect();
+    let docker = docker.map(|check| check.id.to_lowercase());
+    // These are added by whoever knows what is healed; their ids are kept free, healed or not.
+    let healing = planned.iter().map(|planned| Service::healing_check_id(&planned.service.id).to_lowercase());
+    let mut ids: BTreeSet<String> = docker.chain(healing).collect();
     for Planned { service, .. } in planned {
         let mut at = 0_usize;
         service.checks.retain(|check| {

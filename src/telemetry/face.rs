@@ -2,6 +2,7 @@
 //! HTTP server and the agent's own check in Consul read them; nobody waits for a loop.
 
 use std::fmt::Write as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,13 +94,23 @@ impl ConsulView {
     }
 }
 
+/// Asks whoever knows how healing stands; with `true` for JSON. `Err`: nobody can say, and why.
+pub type StatusText = Arc<dyn Fn(bool) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> + Send + Sync>;
+
 /// Everything that the agent shows. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Face {
     metrics: Arc<Metrics>,
     docker: watch::Receiver<DockerView>,
     consul: watch::Receiver<ConsulView>,
     hosts: Arc<[String]>,
+    status: Option<StatusText>,
+}
+
+impl std::fmt::Debug for Face {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Face").field("docker", &self.docker).field("consul", &self.consul).finish_non_exhaustive()
+    }
 }
 
 impl Face {
@@ -110,13 +121,25 @@ impl Face {
         docker: watch::Receiver<DockerView>,
         consul: watch::Receiver<ConsulView>,
     ) -> Self {
-        Self { metrics, docker, consul, hosts: Arc::from([]) }
+        Self { metrics, docker, consul, hosts: Arc::from([]), status: None }
     }
 
     /// Further host names that the HTTP server answers to ([`super::host`]): the node's own, for example.
     #[must_use]
     pub fn with_hosts(self, hosts: impl IntoIterator<Item = String>) -> Self {
         Self { hosts: hosts.into_iter().collect(), ..self }
+    }
+
+    /// What answers `/status` and `/status.json`.
+    #[must_use]
+    pub fn with_status(self, status: StatusText) -> Self {
+        Self { status: Some(status), ..self }
+    }
+
+    /// How healing stands, as text or as JSON; `None`: there is no health-watcher here.
+    pub async fn status(&self, json: bool) -> Option<Result<String, String>> {
+        let status = self.status.as_ref()?;
+        Some(status(json).await)
     }
 
     /// The names of [`Face::with_hosts`].

@@ -1,4 +1,4 @@
-//! The small HTTP server: `/healthz`, `/readyz`, `/metrics`.
+//! The small HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`.
 //!
 //! It is the only thing of Remora that strangers can speak to, so everything is bounded: connections, the time for a
 //! header and for a whole request, the size of a header, the methods, the names it answers to ([`super::host`]).
@@ -42,6 +42,7 @@ const GRACE: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 
 /// Serves until `shutdown`, and ends within a second after it.
 pub async fn serve(listener: TcpListener, face: Face, shutdown: CancellationToken) {
@@ -78,8 +79,8 @@ pub async fn serve(listener: TcpListener, face: Face, shutdown: CancellationToke
 /// one would take a place.
 async fn connection(stream: TcpStream, face: Face, shutdown: CancellationToken) {
     let answering = service_fn(|request: Request<Incoming>| {
-        let response = respond(&request, &face);
-        async move { Ok::<_, Infallible>(response) }
+        let face = &face;
+        async move { Ok::<_, Infallible>(respond(&request, face).await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -107,7 +108,7 @@ async fn connection(stream: TcpStream, face: Face, shutdown: CancellationToken) 
     }
 }
 
-fn respond<B>(request: &Request<B>, face: &Face) -> Response<Full<Bytes>> {
+async fn respond<B>(request: &Request<B>, face: &Face) -> Response<Full<Bytes>> {
     if let Err((status, reason)) = check_host(request, face) {
         return response(status, TEXT, format!("{reason}\n"));
     }
@@ -120,8 +121,10 @@ fn respond<B>(request: &Request<B>, face: &Face) -> Response<Full<Bytes>> {
         "/healthz" => verdict(face.healthy(Instant::now())),
         "/readyz" => verdict(face.ready()),
         "/metrics" => response(StatusCode::OK, metrics::CONTENT_TYPE, face.metrics().encode()),
+        "/status" => status(face, false, TEXT).await,
+        "/status.json" => status(face, true, JSON).await,
         "/" => response(StatusCode::OK, TEXT, index(face)),
-        _ => response(StatusCode::NOT_FOUND, TEXT, "expected /healthz, /readyz or /metrics\n".to_owned()),
+        _ => response(StatusCode::NOT_FOUND, TEXT, "expected /healthz, /readyz, /metrics or /status\n".to_owned()),
     }
 }
 
@@ -156,10 +159,18 @@ fn verdict(outcome: Result<(), String>) -> Response<Full<Bytes>> {
     }
 }
 
+async fn status(face: &Face, json: bool, content_type: &'static str) -> Response<Full<Bytes>> {
+    match face.status(json).await {
+        Some(Ok(text)) => response(StatusCode::OK, content_type, text),
+        Some(Err(reason)) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{}\n", clean(&reason))),
+        None => response(StatusCode::NOT_FOUND, TEXT, "healing is off (REMORA_HEAL=off)\n".to_owned()),
+    }
+}
+
 fn index(face: &Face) -> String {
     let (status, output) = face.summary();
     format!(
-        "Remora {}\n\n{status}: {output}\n\n/healthz  whether this process works\n/readyz   whether Consul says what Docker says\n/metrics  OpenMetrics\n",
+        "Remora {}\n\n{status}: {output}\n\n/healthz  whether this process works\n/readyz   whether Consul says what Docker says\n/metrics  OpenMetrics\n/status   how healing stands; also /status.json\n",
         env!("CARGO_PKG_VERSION")
     )
 }
@@ -183,7 +194,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::telemetry::{ConsulView, DockerView, Metrics};
+    use crate::telemetry::{ConsulView, DockerView, Metrics, StatusText};
 
     /// A server on a free port, with everything a test wants to turn.
     struct Bench {
@@ -200,8 +211,12 @@ mod tests {
             let (docker, docker_view) = watch::channel(DockerView { connected: true, ..DockerView::starting(now) });
             let view = ConsulView { reachable: true, synced: true, ..ConsulView::starting(now) };
             let (consul, consul_view) = watch::channel(view);
+            let status: StatusText = Arc::new(|json| {
+                Box::pin(async move { if json { Ok("{}\n".to_owned()) } else { Err("not\nyet".to_owned()) } })
+            });
             let face = Face::new(Arc::new(Metrics::new()), docker_view, consul_view)
-                .with_hosts(["node1.internal.example".to_owned()]);
+                .with_hosts(["node1.internal.example".to_owned()])
+                .with_status(status);
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let shutdown = CancellationToken::new();
@@ -246,6 +261,19 @@ mod tests {
         answers(&bench.get("/metrics?x=1").await, 200);
         answers(&bench.get("/healthz/").await, 404);
         answers(&bench.get("/../metrics").await, 404);
+    }
+
+    #[tokio::test]
+    async fn whoever_knows_how_healing_stands_is_asked() {
+        let bench = Bench::start().await;
+        let json = bench.get("/status.json").await;
+        answers(&json, 200);
+        assert!(json.contains("content-type: application/json\r\n") && json.ends_with("\r\n\r\n{}\n"), "{json}");
+        let text = bench.get("/status").await;
+        answers(&text, 503);
+        assert!(text.ends_with("\r\n\r\nnot yet\n"), "{text}");
+        let stranger = "GET /status HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+        answers(&bench.ask(stranger).await, 403);
     }
 
     #[tokio::test]

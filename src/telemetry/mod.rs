@@ -6,7 +6,7 @@
 //!   `tracing::info!(event = "registered", service = %id, "registered web")`.
 //! * [`face`]: what the HTTP server and the agent's own check in Consul read: two plain values that the two loops keep
 //!   up to date.
-//! * [`http`]: `/healthz`, `/readyz`, `/metrics`. [`host`]: which `Host` headers it answers.
+//! * [`http`]: `/healthz`, `/readyz`, `/metrics`, `/status`. [`host`]: which `Host` headers it answers.
 
 pub mod face;
 pub mod heal_metrics;
@@ -16,7 +16,7 @@ pub mod labels;
 pub mod logs;
 pub mod metrics;
 
-pub use face::{ConsulView, DockerView, Face, Failing, Standing, summary};
+pub use face::{ConsulView, DockerView, Face, Failing, Standing, StatusText, summary};
 pub use heal_metrics::HealOperation;
 pub use http::serve;
 pub use labels::{

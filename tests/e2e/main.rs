@@ -2,6 +2,7 @@
 //!
 //! * `publish`: what appears, changes and goes when containers do.
 //! * `health`: Docker's word about a container in Consul, and how fast.
+//! * `healing`: the check that says whether a container is healed.
 //! * `lifecycle`: Remora's own start, rest and end.
 //! * `judge`: the harness itself: that it would notice what the other tests say does not happen.
 
@@ -13,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod healing;
 mod health;
 mod judge;
 mod lifecycle;

@@ -36,6 +36,8 @@ pub struct Instance {
     pub checks: BTreeMap<String, String>,
     /// Output by check id.
     pub outputs: BTreeMap<String, String>,
+    /// Notes by check id.
+    pub notes: BTreeMap<String, String>,
 }
 
 impl Instance {
@@ -186,6 +188,7 @@ fn instance(service: &Value, checks: &[Value]) -> Instance {
         modify_index: service["ModifyIndex"].as_u64().unwrap(),
         checks: own("Status"),
         outputs: own("Output"),
+        notes: own("Notes"),
         id,
     }
 }

@@ -19,11 +19,11 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use remora::config::{HostAddress, OnExit, Publish};
-use remora::consul::{ActualCheck, ActualService, ConsulError, Registry, Service, Snapshot, Status};
+use remora::config::{Heal, HostAddress, OnExit, Publish};
+use remora::consul::{ActualCheck, ActualService, ConsulError, ConsulSeen, Registry, Service, Snapshot, Status};
 use remora::docker::observe::Observer;
 use remora::docker::{Container, ContainerId, HealthStatus, Heard, NetworkMode, State};
-use remora::reconcile::{Book, Wiring, Worker, own};
+use remora::reconcile::{Book, GivenUp, Wiring, Worker, own};
 use remora::registration::Settings;
 use remora::telemetry::{ConsulView, DockerView, Metrics};
 use tokio::sync::{mpsc, watch};
@@ -60,6 +60,7 @@ struct Agent {
     docker: watch::Receiver<DockerView>,
     consul: watch::Receiver<ConsulView>,
     metrics: Arc<Metrics>,
+    given_up: watch::Sender<GivenUp>,
     /// Nobody listens, and nothing may depend on that.
     _heard: mpsc::Receiver<Heard>,
 }
@@ -99,6 +100,7 @@ impl World {
         let (asks, asked) = mpsc::channel(256);
         let (docker_view, docker_seen) = watch::channel(DockerView::starting(now));
         let (consul_view, consul_seen) = watch::channel(ConsulView::starting(now));
+        let (given_up, given_up_seen) = watch::channel(GivenUp::default());
         let metrics = Arc::new(Metrics::new());
         let shutdown = CancellationToken::new();
         let observer = Observer::new(
@@ -117,10 +119,11 @@ impl World {
             asks,
             docker: docker_seen.clone(),
             view: consul_view,
-            seen: watch::channel(remora::consul::ConsulSeen::default()).0,
+            seen: watch::channel(ConsulSeen::default()).0,
+            given_up: given_up_seen,
             metrics: Arc::clone(&metrics),
         };
-        let book = Book::new(self.settings.clone(), service);
+        let book = Book::new(self.settings.clone(), Heal::default(), service);
         let worker = Worker::new(Arc::new(self.wire.clone()), book, own_id, None, wiring);
         self.agent = Some(Agent {
             observer: tokio::spawn(observer.run(shutdown.child_token())),
@@ -129,6 +132,7 @@ impl World {
             docker: docker_seen,
             consul: consul_seen,
             metrics,
+            given_up,
             _heard: heard,
         });
     }
@@ -164,6 +168,20 @@ impl World {
     /// Whether both of its tasks run.
     pub fn is_running(&self) -> bool {
         self.agent.as_ref().is_some_and(|agent| !agent.observer.is_finished() && !agent.worker.is_finished())
+    }
+
+    /// The health-watcher says whom it has given up, and why.
+    pub fn gives_up(&self, given_up: &[(&ContainerId, &str)]) {
+        let agent = self.agent.as_ref().expect("it runs");
+        let given_up = given_up.iter().map(|&(id, why)| (id.clone(), why.to_owned()));
+        agent.given_up.send_replace(Arc::new(given_up.collect()));
+    }
+
+    /// Status and output of the healing check of a service.
+    pub fn healing(&self, id: &str) -> Option<(Status, String)> {
+        let snapshot = self.consul.snapshot();
+        let check = snapshot.services.get(id)?.checks.get(&format!("{id}:healing"))?;
+        Some((check.status, check.output.clone()))
     }
 
     /// Id of the agent's own service.
@@ -382,7 +400,7 @@ fn compare(expected: &[Expected], snapshot: &Snapshot, engine: &str) -> Vec<Stri
         }
         wrong.extend(wrong_status(wanted, service));
         let checks: Vec<&String> = service.checks.keys().collect();
-        if checks != [&format!("{}:docker", service.id)] {
+        if checks != [&format!("{}:docker", service.id), &format!("{}:healing", service.id)] {
             wrong.push(format!("{} has the checks {checks:?}", service.id));
         }
     }

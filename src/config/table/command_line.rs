@@ -38,8 +38,14 @@ pub enum Effect {
 /// Flags that belong to a command, or are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommandFlag {
-    /// `explain --json`
+    /// `explain --json`, `status --json`
     Json,
+    /// `pause --for`
+    For,
+    /// `pause --node`, `resume --node`
+    Node,
+    /// `pause --cluster`, `resume --cluster`
+    Cluster,
     /// `sync --once`
     Once,
     /// `sync --dry-run`
@@ -82,7 +88,10 @@ pub const FLAGS: &[Flag] = &[
         Takes::Number,
         Effect::Nothing("the pauses between Remora's tries begin short and grow up to a limit"),
     ),
-    flag("json", Takes::Nothing, Effect::Command(CommandFlag::Json, "explain: print JSON")),
+    flag("json", Takes::Nothing, Effect::Command(CommandFlag::Json, "explain, status: print JSON")),
+    flag("for", Takes::Text, Effect::Command(CommandFlag::For, "pause: ends by itself after so long, such as 30m")),
+    flag("node", Takes::Nothing, Effect::Command(CommandFlag::Node, "pause, resume: the whole node")),
+    flag("cluster", Takes::Nothing, Effect::Command(CommandFlag::Cluster, "pause, resume: every node")),
     flag("once", Takes::Nothing, Effect::Command(CommandFlag::Once, "sync: end after one round, as it does anyway")),
     flag("dry-run", Takes::Nothing, Effect::Command(CommandFlag::DryRun, "sync: only print what would be done")),
     flag("help", Takes::Nothing, Effect::Command(CommandFlag::Help, "print how to use it")),
@@ -98,6 +107,17 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("explain <container> [--json]", "what is registered for a container, and which label or rule is the reason"),
     ("sync --once [--dry-run]", "make Consul right once and end; or only print the difference"),
     ("doctor", "look at everything that Remora depends on, and say what is missing"),
+    (
+        "status [--json]",
+        "how healing stands on this host; exit 0, 1 without an agent, 2 when something is paused or given up",
+    ),
+    ("heal <container>", "replace a container now, whatever it looks like"),
+    ("release <container>", "forget its failed attempts: end its quarantine"),
+    (
+        "pause [<container>] [reason]",
+        "no healing of a container, on this node (--node, also without a container) or everywhere (--cluster); --for=30m: for so long",
+    ),
+    ("resume [<container>]", "healing goes on, where pause had stopped it"),
     ("help", "print how to use it"),
     ("version", "the version"),
 ];

@@ -165,7 +165,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 }
             }
         }
-        self.show();
+        self.show_first();
         self.consider_all(now);
     }
 

@@ -88,8 +88,15 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             record.begin(&policy, now, fastrand::f64());
             self.node.began(now);
         }
-        self.current =
-            Some(Current { id: id.clone(), name: place.to_owned(), evidence: evidence.to_owned(), before, charged });
+        self.current = Some(Current {
+            id: id.clone(),
+            name: place.to_owned(),
+            cause: cause.clone(),
+            evidence: evidence.to_owned(),
+            since: SystemTime::now(),
+            before,
+            charged,
+        });
         tracing::info!(event = "heal_begin", container = %id, name = place, cause = cause.as_str(), action = action.as_str(), "{place} is {cause} ({evidence}): {}", action.as_str());
         let docker = Arc::clone(&self.docker);
         let store = Arc::clone(&self.store);

@@ -47,7 +47,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
         if self.look_for_unfinished.is_some_and(|at| at <= now) {
             self.look_for_unfinished = None;
-            self.current = Some(super::Current::uncharged(ContainerId::new(""), "", ""));
+            self.current = Some(super::Current::uncharged(ContainerId::new(""), "", Cause::Died, ""));
             let docker = Arc::clone(&self.docker);
             let retired = self.retired();
             self.jobs.spawn(async move { Job::Found(find(&*docker, retired).await) });
@@ -61,7 +61,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             ..unfinished.plan.clone()
         };
         tracing::info!(event = "heal_resume", name = %plan.name, op = %plan.op, "{}: finishing a replacement that was left half-way", plan.name);
-        self.current = Some(super::Current::uncharged(unfinished.old.clone(), &plan.name, "left half-way"));
+        self.current =
+            Some(super::Current::uncharged(unfinished.old.clone(), &plan.name, plan.cause.clone(), "left half-way"));
         let second = std::time::Duration::from_secs;
         let operation = Operation {
             docker: Arc::clone(&self.docker),

@@ -93,8 +93,8 @@ impl Book {
             if at == self.own_key && actual.is_none() {
                 return Some(Op::Register(beginning(wanted)));
             }
-            return diff::towards(wanted, actual.map(AsRef::as_ref)).or_else(|| {
-                let check = diff::fed_check(wanted).filter(|_| self.beats.contains(at))?;
+            return self.towards(wanted, actual.map(AsRef::as_ref)).or_else(|| {
+                let check = diff::beaten_check(wanted).filter(|_| self.beats.contains(at))?;
                 Some(Op::UpdateCheck { id: check.id.clone(), status: check.status, output: check.output.clone() })
             });
         }
@@ -126,6 +126,7 @@ impl Book {
             Some(Held { waits: true, .. }) => None,
             Some(Held { hold: Some((status, output)), .. }) => {
                 diff::report(&Service::docker_check_id(&actual.id), *status, output, &actual)
+                    .or_else(|| self.held_healing(&actual, &container))
             }
             // Make before break: the new one is on its way.
             Some(held) if self.stands_in(&actual, &container, held) => None,

@@ -126,7 +126,7 @@ impl Book {
             return None;
         }
         let wanted = self.wanted.get(at)?;
-        match diff::towards(wanted, Some(now))? {
+        match self.towards(wanted, Some(now))? {
             // Nobody fed it while we were away: that was us.
             Op::UpdateCheck { .. } if at == self.own_key => None,
             Op::Register(_) if diff::difference(wanted, now) == Some("checks") => Some(Drift::MissingCheck),

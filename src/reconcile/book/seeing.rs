@@ -7,10 +7,12 @@ use tokio::time::Instant;
 
 use super::{Book, Told, container_of};
 use crate::consul::Service;
+use crate::docker::names::logical;
 use crate::docker::{ContainerId, Sight};
 use crate::reconcile::claims::Claim;
+use crate::reconcile::healing;
 use crate::reconcile::shown::key;
-use crate::registration::{self, Registration, Verdict};
+use crate::registration::{Registration, Verdict};
 
 /// Digits of a full container id.
 const FULL_ID: usize = 64;
@@ -46,7 +48,8 @@ impl Book {
     pub(super) fn mean(&mut self, id: &ContainerId, heard: Option<Instant>) -> Option<Told> {
         let sight = Arc::clone(&self.containers.held.get(id)?.sight);
         let mut told = Told { notes: Vec::new(), nothing: None, id: id.clone(), name: sight.container.name.clone() };
-        let Registration { verdict, notes } = registration::register(&sight, &self.containers, &self.settings);
+        let Registration { verdict, notes } =
+            healing::register(&sight, &self.containers, &self.settings, &self.heal, self.why_given_up(id));
         let (services, hold_on, nothing) = match verdict {
             Verdict::Services(planned) => (planned, None, None),
             Verdict::Nothing(reason) => (Vec::new(), None, Some(reason)),
@@ -85,7 +88,8 @@ impl Book {
         }
         for (at, service) in claims {
             let created = sight.container.created.clone();
-            let natural = at.starts_with(&key(&format!("{}:{}:", self.settings.node, sight.container.name)));
+            let (name, _) = logical(&sight.container.name);
+            let natural = at.starts_with(&key(&format!("{}:{name}:", self.settings.node)));
             self.claims.insert(&at, Claim { container: id.clone(), created, natural, service });
             stirred.push(at);
         }

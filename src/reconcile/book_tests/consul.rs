@@ -12,7 +12,7 @@ fn edits_from_outside_are_repaired_and_counted_once() {
         (Drift::Changed, |service| service.port = 1),
         (Drift::MissingCheck, |service| service.checks.clear()),
         (Drift::ChangedCheck, |service| {
-            service.checks.values_mut().for_each(|check| check.status = Status::Critical);
+            service.checks.get_mut("n1:web:80:docker").unwrap().status = Status::Critical;
         }),
         (Drift::ForeignCheck, |service| {
             let check = ActualCheck { status: Status::Critical, output: String::new() };
@@ -36,8 +36,9 @@ fn edits_from_outside_are_repaired_and_counted_once() {
 fn the_probes_of_a_users_own_check_are_no_drift() {
     let mut story = Story::new();
     story.here(labelled(running("a", "web"), "SERVICE_CHECK_HTTP", "/health")).settle();
+    let ours = |id: &&String| id.ends_with(":docker") || id.ends_with(":healing");
     let probes: Vec<String> =
-        story.consul.services["n1:web:80"].checks.keys().filter(|id| !id.ends_with(":docker")).cloned().collect();
+        story.consul.services["n1:web:80"].checks.keys().filter(|id| !ours(id)).cloned().collect();
     assert_eq!(probes.len(), 1);
     for status in [Status::Critical, Status::Passing] {
         story.edit("n1:web:80", |service| {
@@ -302,7 +303,7 @@ fn a_check_that_consul_refuses_does_not_cost_the_registration() {
     story.book.settings.publish.allow_script_checks = true;
     story.here(with_checks("a"));
     assert_eq!(story.write_refusing(|service| has(service, ":script")), ["n1:web:80:script"]);
-    assert_eq!(story.checks(), ["n1:web:80:db", "n1:web:80:docker"]);
+    assert_eq!(story.checks(), ["n1:web:80:db", "n1:web:80:docker", "n1:web:80:healing"]);
     assert!(story.settle().is_empty(), "and that is what is wanted now");
     // Docker's word changes: the script is not sent again with it.
     let sick = Health { status: HealthStatus::Unhealthy, failing_streak: 3, exit_code: Some(1), output: String::new() };
@@ -312,7 +313,7 @@ fn a_check_that_consul_refuses_does_not_cost_the_registration() {
     story.here(with_checks("a")).settle();
     story.book.reconnected();
     assert_eq!(story.settle(), ["register n1:web:80"]);
-    assert_eq!(story.checks(), ["n1:web:80:db", "n1:web:80:docker", "n1:web:80:script"]);
+    assert_eq!(story.checks(), ["n1:web:80:db", "n1:web:80:docker", "n1:web:80:healing", "n1:web:80:script"]);
 }
 
 #[test]
@@ -320,7 +321,7 @@ fn docker_s_check_alone_is_better_than_nothing_and_a_definition_that_is_refused_
     let mut story = Story::new();
     story.here(labelled(running("a", "web"), "SERVICE_CHECK_TCP", "true"));
     assert_eq!(story.write_refusing(|service| has(service, ":tcp")), ["n1:web:80:tcp"]);
-    assert_eq!(story.checks(), ["n1:web:80:docker"]);
+    assert_eq!(story.checks(), ["n1:web:80:docker", "n1:web:80:healing"]);
     story.here(labelled(running("b", "db"), "SERVICE_CHECK_TCP", "true"));
     assert_eq!(story.write_refusing(|service| service.id.contains("db")), ["n1:db:80:tcp"]);
     assert_eq!(story.book.failures(9).len(), 1);

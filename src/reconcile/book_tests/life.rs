@@ -175,7 +175,7 @@ fn a_users_check_is_registered_with_its_definition() {
     story.here(labelled(running("a", "web"), "SERVICE_CHECK_TTL", "30s"));
     let Some((_, Op::Register(service))) = story.book.next(story.now) else { panic!("a registration") };
     let kinds: Vec<&Check> = service.checks.iter().collect();
-    assert!(matches!(kinds[..], [Check { kind: CheckKind::Ttl { .. }, .. }, Check { .. }]), "{kinds:?}");
+    assert!(matches!(kinds[..], [Check { kind: CheckKind::Ttl { .. }, .. }, Check { .. }, Check { .. }]), "{kinds:?}");
     assert_eq!(service.checks[0].id, "n1:web:80:docker", "the one that is fed comes first");
 }
 

@@ -24,7 +24,7 @@ impl<R: Registry> Worker<R> {
         }
         match on_exit {
             OnExit::Keep => {
-                if let Some(check) = self.book.own().and_then(|own| diff::fed_check(own)) {
+                if let Some(check) = self.book.own().and_then(|own| diff::beaten_check(own)) {
                     let output = "stopped on request; what it registered stays as it was (REMORA_ON_EXIT=keep)";
                     let _best_effort = self.registry.update_check(&check.id, Status::Critical, output).await;
                 }
