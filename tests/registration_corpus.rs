@@ -34,7 +34,7 @@ fn sight(case: &Value, document: &Value) -> Sight {
     let label = case["settings"]["use_ip_from_label"].as_str().map(str::to_owned);
     let lens = Lens { labels: label.into_iter().collect(), tags: None };
     let container = inspect::read(document.to_string().as_bytes(), &lens).expect("a readable document");
-    Sight { container, draining: false, settling: false }
+    Sight { container: container.into(), draining: false, settling: false }
 }
 
 fn settings(case: &Value) -> Settings {

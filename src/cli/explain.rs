@@ -58,7 +58,7 @@ async fn explain(config: &Config, clients: Clients, name: &str, json: bool) -> a
     let choice = agent::address(config, &engine, &info, facts.as_ref()).await;
     let settings = agent::settings(config, &info, &choice);
     let peers = chain(&engine, &container.network_mode).await;
-    let sight = Sight { container, draining: false, settling: false };
+    let sight = Sight { container: container.into(), draining: false, settling: false };
     let registry = AgentRegistry::new(client);
     let snapshot = registry.read().await;
     let given_up = snapshot.as_ref().ok().and_then(|snapshot| given_up(snapshot, sight.container.id.as_str()));
@@ -88,7 +88,7 @@ async fn chain(engine: &DockerEngine, mode: &NetworkMode) -> Looked {
         let NetworkMode::Container(owner) = mode else { break };
         let Ok(container) = engine.inspect(&owner).await else { break };
         mode = container.network_mode.clone();
-        looked.0.insert(owner, Arc::new(Sight { container, draining: false, settling: false }));
+        looked.0.insert(owner, Arc::new(Sight { container: container.into(), draining: false, settling: false }));
     }
     looked
 }

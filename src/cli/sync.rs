@@ -119,7 +119,9 @@ async fn look(engine: &DockerEngine, book: &mut Book, ids: Vec<ContainerId>) -> 
     let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
     while let Some((id, result)) = looks.next().await {
         let seen = match result {
-            Ok(container) => Seen::Here(Arc::new(Sight { container, draining: false, settling: false })),
+            Ok(container) => {
+                Seen::Here(Arc::new(Sight { container: container.into(), draining: false, settling: false }))
+            }
             Err(DockerError::NotFound(_)) => Seen::Gone,
             Err(error) => {
                 complain(&format!("container {id}: {error}; what is registered for it is left alone"));

@@ -350,7 +350,7 @@ impl Default for ConsulTls {
 /// How to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// A filter in the form of `tracing-subscriber`'s `EnvFilter`: `info`, `remora=debug`.
+    /// A filter in the form of `tracing-subscriber`'s `Targets`: `info`, `remora=debug`.
     pub filter: String,
     /// Text for people or JSON for machines.
     pub format: LogFormat,

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::errors::{ConfigError, hidden, shown, shown_address};
 use super::nearest::nearest;
@@ -171,16 +171,19 @@ pub(super) fn log_filter(given: Given<'_>) -> Result<String, ConfigError> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     let text = given.trimmed();
     let wrong = || given.wrong("error, warn, info, debug, trace or off, also per target, such as info,remora=debug");
-    // A lone word that is no level is a target to `EnvFilter`, and everything else falls silent: `inof` must not do that.
-    let meant_a_level = |part: &str| {
-        let word = part.trim();
+    // A lone word that is no level is a target to `Targets`, and everything else falls silent: `inof` must not do that.
+    let meant_a_level = |word: &str| {
         let level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
         !level && (word.eq_ignore_ascii_case("warning") || nearest(word, LEVELS).is_some())
     };
-    if has_control(text) || text.split(',').any(meant_a_level) || EnvFilter::builder().parse(text).is_err() {
+    // Fields and spans in brackets are not for logs that have no spans.
+    let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let filter = parts.join(",");
+    let unusable = has_control(text) || text.contains(['[', ']']) || parts.into_iter().any(meant_a_level);
+    if unusable || filter.parse::<Targets>().is_err() {
         return Err(wrong());
     }
-    Ok(text.to_owned())
+    Ok(filter)
 }
 
 /// Tags for every service; only looked into when they are a template.

@@ -154,12 +154,10 @@ impl Registry for AgentRegistry {
         if let Some(seen) = seen.as_ref().filter(|seen| (seen.services, seen.checks) == hashes) {
             return Ok(Arc::clone(&seen.snapshot));
         }
-        let fresh = wire::snapshot(&services, &checks)?;
+        let older = seen.as_ref().map(|seen| Arc::clone(&seen.snapshot)).unwrap_or_default();
+        let fresh = wire::snapshot(&services, &checks, &older)?;
         // Something changed that nobody reads: still the same picture.
-        let snapshot = match seen.take() {
-            Some(seen) if *seen.snapshot == fresh => seen.snapshot,
-            _ => Arc::new(fresh),
-        };
+        let snapshot = if *older == fresh { older } else { Arc::new(fresh) };
         *seen = Some(Seen { services: hashes.0, checks: hashes.1, snapshot: Arc::clone(&snapshot) });
         Ok(snapshot)
     }

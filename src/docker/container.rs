@@ -6,18 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::template::{Rendered, Template};
 
-/// The full id of a container (64 hexadecimal digits), as the engine gives it.
+/// The full id of a container (64 hexadecimal digits), as the engine gives it. Shared by its clones: it is the key of a dozen
+/// maps.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ContainerId(Box<str>);
+pub struct ContainerId(Arc<str>);
 
 impl ContainerId {
     /// Takes the id as the engine spelled it.
     pub fn new(id: impl Into<String>) -> Self {
-        Self(id.into().into_boxed_str())
+        Self(id.into().into())
     }
 
     /// The whole id.
@@ -372,8 +374,8 @@ impl Container {
 /// A container as the observation sees it right now: the inspect facts, plus what only its recent history tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
-    /// The facts of its last inspect.
-    pub container: Container,
+    /// The facts of its last inspect; shared with the second listener, if there is one.
+    pub container: Arc<Container>,
     /// It was sent a signal that ends it and has not had its stop timeout yet: it must not receive new work.
     pub draining: bool,
     /// Its restart policy started it again after a run of less than ten seconds, less than ten seconds ago: it is not to

@@ -295,8 +295,18 @@ impl Ledger {
         Some(id)
     }
 
+    /// What a look found, as the one copy of it that everybody shares.
+    #[must_use]
+    pub fn shared(&self, container: Container) -> Arc<Container> {
+        let told = self.entries.get(&container.id).and_then(|entry| entry.told.as_ref());
+        match told.filter(|told| *told.container == container) {
+            Some(told) => Arc::clone(&told.container),
+            None => Arc::new(container),
+        }
+    }
+
     /// A look came to an end. `chance` is for the jitter of a retry.
-    pub fn looked(&mut self, id: &ContainerId, result: Result<Container, DockerError>, now: Instant, chance: f64) {
+    pub fn looked(&mut self, id: &ContainerId, result: Result<Arc<Container>, DockerError>, now: Instant, chance: f64) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let again = entry.look == (Look::Running { again: true });
         entry.look = Look::Idle;
@@ -379,7 +389,7 @@ impl Ledger {
         }
     }
 
-    fn saw(&mut self, id: &ContainerId, container: Container, now: Instant) {
+    fn saw(&mut self, id: &ContainerId, container: Arc<Container>, now: Instant) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         entry.backoff.reset();
         let running = matches!(container.state, State::Running | State::Paused | State::Unknown(_));

@@ -78,7 +78,7 @@ impl History {
     fn look(&mut self, docker: impl Fn(&str) -> Result<Container, DockerError>) -> Vec<String> {
         let mut looked = Vec::new();
         while let Some(next) = self.ledger.next_look() {
-            self.ledger.looked(&next, docker(next.as_str()), self.now, 0.5);
+            self.ledger.looked(&next, docker(next.as_str()).map(Arc::new), self.now, 0.5);
             looked.push(next.as_str().to_owned());
         }
         looked
@@ -137,7 +137,7 @@ fn what_is_heard_during_a_look_leads_to_one_more_look() {
     let looking = history.ledger.next_look().unwrap();
     history.event("a", EventKind::Die, 2).event("a", EventKind::Other("stop".into()), 2);
     let now = history.now;
-    history.ledger.looked(&looking, Ok(running("a", 1)), now, 0.5);
+    history.ledger.looked(&looking, Ok(Arc::new(running("a", 1))), now, 0.5);
     assert_eq!(history.look(|name| Ok(Container { state: State::Exited, ..running(name, 1) })), ["a"]);
     let told = history.told();
     assert_eq!(told.last().unwrap().1.as_ref().unwrap().container.state, State::Exited);
@@ -160,7 +160,7 @@ fn a_destroy_event_is_gone_without_a_look_and_a_late_answer_does_not_revive_it()
     history.event("a", EventKind::Destroy, 2);
     assert_eq!(history.told(), [("a".to_owned(), None)]);
     let now = history.now;
-    history.ledger.looked(&looking, Ok(running("a", 1)), now, 0.5);
+    history.ledger.looked(&looking, Ok(Arc::new(running("a", 1))), now, 0.5);
     assert!(history.told().is_empty());
     assert!(history.ledger.is_empty());
 }
@@ -418,7 +418,7 @@ fn who_asks_about_what_was_called_gone_already_is_told_again() {
     history.ledger.ask(&id("a"));
     assert_eq!(history.told(), [("a".to_owned(), None)]);
     let now = history.now;
-    history.ledger.looked(&looking, Ok(running("a", 1)), now, 0.5);
+    history.ledger.looked(&looking, Ok(Arc::new(running("a", 1))), now, 0.5);
     assert!(history.told().is_empty());
     assert!(history.ledger.is_empty());
 }

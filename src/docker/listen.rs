@@ -64,8 +64,8 @@ impl Listener {
         self.tell(Heard::Event(event.clone()));
     }
 
-    pub(super) fn seen(&mut self, container: &Container) {
-        self.tell(Heard::Seen(Arc::new(container.clone())));
+    pub(super) fn seen(&mut self, container: &Arc<Container>) {
+        self.tell(Heard::Seen(Arc::clone(container)));
     }
 
     pub(super) fn gone(&mut self, id: &ContainerId) {

@@ -321,17 +321,18 @@ impl<E: Engine> Observer<E> {
                 if result.is_ok() {
                     self.word();
                 }
-                match (&mut self.listener, &*result) {
+                let result = result.map(|container| self.ledger.shared(container));
+                match (&mut self.listener, &result) {
                     (Some(listener), Ok(container)) => listener.seen(container),
                     (Some(listener), Err(DockerError::NotFound(_))) => listener.gone(&id),
                     _ => {}
                 }
-                if let Err(error) = &*result
+                if let Err(error) = &result
                     && !matches!(error, DockerError::NotFound(_))
                 {
                     tracing::warn!(event = "look_failed", container = %id, error = %error, "cannot look at container {id}; what is registered for it stays");
                 }
-                self.ledger.looked(&id, *result, Instant::now(), fastrand::f64());
+                self.ledger.looked(&id, result, Instant::now(), fastrand::f64());
                 self.publish_count();
             }
             Job::Ping { result, .. } => {

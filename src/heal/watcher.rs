@@ -295,34 +295,29 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
     }
 
-    fn see(&mut self, container: &Container, now: Instant) {
+    fn see(&mut self, container: &Arc<Container>, now: Instant) {
         let id = container.id.clone();
         self.histories.entry(id.clone()).or_default().seen(container, now);
         self.learn(container);
         let before = self.watched.remove(&id);
         let known_before = before.is_some();
-        let sight = Sight { container: container.clone(), draining: false, settling: false };
+        let sight = Sight { container: Arc::clone(container), draining: false, settling: false };
         let published = before.as_ref().is_some_and(|before| before.published) || self.is_published(&sight);
-        let (policy, notes) = super::policy::policy(container, &self.place.heal, published);
-        if before.as_ref().is_none_or(|before| before.sight.container.labels != container.labels) {
-            for note in notes {
+        let same_labels = before.as_ref().filter(|before| before.sight.container.labels == container.labels);
+        let policy = if let Some(before) = same_labels.filter(|before| before.published == published) {
+            Arc::clone(&before.policy)
+        } else {
+            let (policy, notes) = super::policy::policy(container, &self.place.heal, published);
+            for note in notes.iter().filter(|_| same_labels.is_none()) {
                 tracing::warn!(event = "heal_label", container = %id, name = %container.name, label = %note.about, "{}: {}: {}", container.name, note.about, note.text);
             }
-        }
+            Arc::new(policy)
+        };
         let (critical, diagnosis, told, due) = before.map_or((None, Diagnosis::Well, String::new(), None), |before| {
             (before.critical, before.diagnosis, before.told, before.due)
         });
         let hands_off = self.place.never.reason(container, &policy);
-        let watched = Watched {
-            sight: Arc::new(sight),
-            policy: Arc::new(policy),
-            hands_off,
-            published,
-            critical,
-            diagnosis,
-            told,
-            due,
-        };
+        let watched = Watched { sight: Arc::new(sight), policy, hands_off, published, critical, diagnosis, told, due };
         self.watched.insert(id.clone(), watched);
         // A quarantine is the place's: whoever takes it is given up, too.
         if !known_before

@@ -154,7 +154,7 @@ impl Story {
     }
 
     fn sees(&mut self, container: Container, draining: bool, settling: bool) -> &mut Self {
-        let sight = Arc::new(Sight { container, draining, settling });
+        let sight = Arc::new(Sight { container: container.into(), draining, settling });
         let id = sight.container.id.clone();
         self.book.change(Change { id, seen: Seen::Here(sight), heard: None });
         self.recount();

@@ -137,6 +137,8 @@ fn exit(container: &Container) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::testing::{container, sight};
     use super::*;
 
@@ -160,30 +162,30 @@ mod tests {
         ] {
             let mut sight = sight(container("web").build());
             sight.settling = settling;
-            sight.container.state = state;
-            sight.container.health = health;
+            Arc::make_mut(&mut sight.container).state = state;
+            Arc::make_mut(&mut sight.container).health = health;
             assert_eq!(say(&sight, None), (expected.0, expected.1.to_owned()));
         }
         let mut settling = sight(container("web").build());
         settling.settling = true;
         assert_eq!(say(&settling, Some(Status::Passing)).0, Status::Critical);
-        settling.container.health = Some(health(Unknown, None, ""));
+        Arc::make_mut(&mut settling.container).health = Some(health(Unknown, None, ""));
         assert_eq!(say(&settling, Some(Status::Passing)).0, Status::Critical);
     }
 
     #[test]
     fn the_initial_status_is_for_starting_only() {
         let mut sight = sight(container("web").build());
-        sight.container.health = Some(health(HealthStatus::Starting, None, ""));
+        Arc::make_mut(&mut sight.container).health = Some(health(HealthStatus::Starting, None, ""));
         assert_eq!(say(&sight, Some(Status::Warning)).0, Status::Warning);
-        sight.container.health = Some(health(HealthStatus::Unhealthy, None, ""));
+        Arc::make_mut(&mut sight.container).health = Some(health(HealthStatus::Unhealthy, None, ""));
         assert_eq!(say(&sight, Some(Status::Passing)).0, Status::Critical);
     }
 
     #[test]
     fn a_long_output_keeps_its_end() {
         let mut sight = sight(container("web").build());
-        sight.container.health =
+        Arc::make_mut(&mut sight.container).health =
             Some(health(HealthStatus::Unhealthy, Some(1), &format!("{}the error", "é".repeat(2000))));
         let (_, output) = say(&sight, None);
         assert!(output.len() <= LONGEST && output.ends_with("the error") && output.starts_with("unhealthy: exit 1: "));

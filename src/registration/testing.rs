@@ -131,7 +131,7 @@ impl Builder {
 
 /// A container that nothing in particular happened to.
 pub(super) fn sight(container: Container) -> Sight {
-    Sight { container, draining: false, settling: false }
+    Sight { container: container.into(), draining: false, settling: false }
 }
 
 /// Other containers.

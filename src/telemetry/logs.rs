@@ -8,7 +8,7 @@ use std::io::IsTerminal as _;
 use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::field::MakeExt as _;
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -48,7 +48,9 @@ fn subscriber<W>(log: &Log, writer: W, colours: bool) -> Result<Box<dyn Subscrib
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|_| LogError::Filter(clean(&log.filter).into_owned()))?;
+    // What no part of the filter speaks of still tells its errors.
+    let filter: Targets =
+        format!("error,{}", log.filter).parse().map_err(|_| LogError::Filter(clean(&log.filter).into_owned()))?;
     let format = tracing_subscriber::fmt::layer().with_writer(writer);
     let format = match log.format {
         LogFormat::Text => {

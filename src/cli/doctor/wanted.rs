@@ -35,8 +35,9 @@ pub(super) async fn look(
     let found: Vec<_> = futures_util::stream::iter(looks).buffer_unordered(LOOKS).collect().await;
     // Who is gone meanwhile is no news.
     let sights = found.into_iter().filter_map(Result::ok);
-    let sights: Vec<_> =
-        sights.map(|container| Arc::new(Sight { container, draining: false, settling: false })).collect();
+    let sights: Vec<_> = sights
+        .map(|container| Arc::new(Sight { container: container.into(), draining: false, settling: false }))
+        .collect();
     let (names, services) = names(&sights, settings);
     report.good(&format!(
         "live containers: {}; services that they want: {services}; names of these: {}",
@@ -195,7 +196,7 @@ mod tests {
             publish: Publish { address, ..Publish::default() },
             health_ttl: None,
         };
-        let sights = [Arc::new(Sight { container, draining: false, settling: false })];
+        let sights = [Arc::new(Sight { container: container.into(), draining: false, settling: false })];
         let (found, services) = names(&sights, &settings);
         assert_eq!(
             (found.into_iter().collect::<Vec<_>>(), services),

@@ -1,6 +1,6 @@
 //! What Consul answers: tolerant of `null`, of unknown fields, and of entries that make no sense.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -115,19 +115,24 @@ fn port(number: i64) -> u16 {
 
 /// The answers of `GET /v1/agent/services` and `GET /v1/agent/checks` as one picture. An entry that cannot be read is told
 /// and left out.
-pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8]) -> Result<Snapshot, ConsulError> {
-    let mut found = BTreeMap::new();
-    for (id, entry) in entries::<ServiceEntry>("GET /v1/agent/services", services)? {
-        found.insert(id.clone(), entry.named(id));
-    }
+///
+/// What is the same in an older picture is taken from there, entry by entry: a second copy of everything would be the largest
+/// thing in memory, and it would leave a hole that is too low in the heap to be given back.
+pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8], older: &Snapshot) -> Result<Snapshot, ConsulError> {
+    // Checks of the node have no service; a check whose service went away between the two answers has none any more.
+    let mut of_service: HashMap<String, BTreeMap<String, ActualCheck>> = HashMap::new();
     for (id, entry) in entries::<CheckEntry>("GET /v1/agent/checks", checks)? {
-        // Checks of the node have no service; a check whose service went away between the two answers has none any more.
-        if let Some(service) = found.get_mut(&entry.service_id) {
-            let status = Status::parse(&entry.status).unwrap_or(Status::Critical);
-            service.checks.insert(id, ActualCheck { status, output: entry.output });
-        }
+        let status = Status::parse(&entry.status).unwrap_or(Status::Critical);
+        let check = ActualCheck { status, output: entry.output };
+        of_service.entry(entry.service_id).or_default().insert(id, check);
     }
-    Ok(Snapshot { services: found.into_iter().map(|(id, service)| (id, Arc::new(service))).collect() })
+    let services = entries::<ServiceEntry>("GET /v1/agent/services", services)?.map(|(id, entry)| {
+        let mut service = entry.named(id.clone());
+        service.checks = of_service.remove(&id).unwrap_or_default();
+        let same = older.services.get(&id).filter(|older| ***older == service);
+        (id, same.map_or_else(|| Arc::new(service), Arc::clone))
+    });
+    Ok(Snapshot { services: services.collect() })
 }
 
 /// The answer of `GET /v1/agent/services` alone; it says nothing about checks.
@@ -189,7 +194,7 @@ mod tests {
     use super::*;
 
     fn read(services: &Value, checks: &Value) -> Snapshot {
-        snapshot(services.to_string().as_bytes(), checks.to_string().as_bytes()).unwrap()
+        snapshot(services.to_string().as_bytes(), checks.to_string().as_bytes(), &Snapshot::default()).unwrap()
     }
 
     #[test]
@@ -205,6 +210,21 @@ mod tests {
         let check = json!({"c": {"ServiceID": "a", "Status": null, "Output": null}, "n": {"ServiceID": null}});
         let critical = ActualCheck { status: Status::Critical, output: String::new() };
         assert_eq!(read(&nulls, &check).services["a"].checks, BTreeMap::from([("c".into(), critical)]));
+    }
+
+    #[test]
+    fn what_has_not_changed_is_not_held_twice() {
+        let services = json!({"a": {"Service": "web", "Port": 1}, "b": {"Service": "web", "Port": 2}});
+        let checks =
+            json!({"c": {"ServiceID": "a", "Status": "passing"}, "d": {"ServiceID": "b", "Status": "passing"}});
+        let older = read(&services, &checks);
+        let checks =
+            json!({"c": {"ServiceID": "a", "Status": "passing"}, "d": {"ServiceID": "b", "Status": "critical"}});
+        let (services, checks) = (services.to_string(), checks.to_string());
+        let newer = snapshot(services.as_bytes(), checks.as_bytes(), &older).unwrap();
+        assert!(Arc::ptr_eq(&older.services["a"], &newer.services["a"]));
+        assert_eq!(older.services["b"].checks["d"].status, Status::Passing);
+        assert_eq!(newer.services["b"].checks["d"].status, Status::Critical);
     }
 
     #[test]
@@ -240,10 +260,10 @@ mod tests {
     #[test]
     fn an_answer_that_is_not_consuls_is_an_error_and_is_not_shown() {
         for body in ["<html>s3cr3t</html>", "{\"a\": {\"Service\": \"s3cr3t\"", "[\"s3cr3t\"]", "\"s3cr3t\"", ""] {
-            let error = snapshot(body.as_bytes(), b"{}").unwrap_err();
+            let error = snapshot(body.as_bytes(), b"{}", &Snapshot::default()).unwrap_err();
             assert!(matches!(error, ConsulError::Unreadable { .. }), "{error:?}");
             assert!(!error.to_string().contains("s3cr3t"), "{error}");
-            assert!(snapshot(b"{}", body.as_bytes()).is_err());
+            assert!(snapshot(b"{}", body.as_bytes(), &Snapshot::default()).is_err());
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The edge cases of the registrator family that concern the rules, by their numbers in the list that Remora was designed
 //! against: given … then ….
 
+use std::sync::Arc;
+
 use super::super::testing::{alone, container, peers, settings, sight, with};
 use super::super::{Verdict, register};
 use crate::config::{Bindings, Deregister, HostAddress, Names, NetworkChoice, PortTags};
@@ -37,7 +39,7 @@ fn case_06_a_new_dynamic_port_keeps_the_id() {
 fn case_08_out_of_memory_is_a_failure_and_a_requested_stop_is_none() {
     let settings = with(|publish| publish.deregister = Deregister::OnSuccess);
     let mut killed = sight(container("web").ended(State::Exited, 137).build());
-    killed.container.oom_killed = true;
+    Arc::make_mut(&mut killed.container).oom_killed = true;
     assert_eq!(register(&killed, &peers([]), &settings).held(), "exited 137 (out of memory)");
     killed.draining = true;
     assert_eq!(register(&killed, &peers([]), &settings).nothing(), "not running (exited, code 137)");
@@ -55,7 +57,7 @@ fn case_10_a_container_that_is_being_stopped_is_out_at_once() {
 #[test]
 fn case_11_a_paused_container_stays_and_is_critical() {
     let mut paused = sight(container("web").publish("80", 8080).build());
-    paused.container.state = State::Paused;
+    Arc::make_mut(&mut paused.container).state = State::Paused;
     let registration = register(&paused, &peers([]), &settings());
     let docker = &registration.services()[0].checks[0];
     assert_eq!((docker.status, docker.output.as_str()), (Status::Critical, "paused"));
@@ -161,10 +163,10 @@ fn case_21_a_shared_network_gives_its_owners_address_to_this_containers_keys() {
     let waiting = register(&sight(exporter.clone()), &peers([]), &settings());
     assert!(matches!(waiting.verdict, Verdict::Wait { peer, .. } if peer == "pod"), "unknown is not gone");
     let mut stopped = sight(owner.clone());
-    stopped.container.state = State::Exited;
+    Arc::make_mut(&mut stopped.container).state = State::Exited;
     assert!(register(&sight(exporter.clone()), &peers([stopped]), &settings()).nothing().starts_with("waits for"));
     let mut restarting = sight(owner);
-    restarting.container.state = State::Restarting;
+    Arc::make_mut(&mut restarting.container).state = State::Restarting;
     assert!(register(&sight(exporter), &peers([restarting]), &settings()).held().contains("restarting"));
 }
 
@@ -482,10 +484,10 @@ fn case_49_script_checks_are_refused_unless_allowed_and_then_have_no_shell() {
 #[test]
 fn case_05_an_unknown_state_takes_nothing_away() {
     let mut odd = sight(container("web").publish("80", 8080).build());
-    odd.container.state = State::Unknown("levitating".into());
+    Arc::make_mut(&mut odd.container).state = State::Unknown("levitating".into());
     let registration = register(&odd, &peers([]), &settings());
     let docker = &registration.services()[0].checks[0];
     assert_eq!((docker.status, docker.output.as_str()), (Status::Critical, "Docker says 'levitating'"));
-    odd.container.bindings.clear();
+    Arc::make_mut(&mut odd.container).bindings.clear();
     assert!(matches!(register(&odd, &peers([]), &settings()).verdict, Verdict::Hold { .. }));
 }

@@ -1,6 +1,7 @@
 //! Hostile and broken keys, thousands of them, generated: the rules never panic, and whatever they yield Consul accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -126,7 +127,7 @@ fn a_container() -> impl Strategy<Value = Sight> {
             built.exit_code = exit_code;
             built.health =
                 health.map(|(status, exit_code, output)| Health { status, failing_streak: 1, exit_code, output });
-            Sight { container: built, draining: draining && settling, settling }
+            Sight { container: built.into(), draining: draining && settling, settling }
         },
     )
 }
@@ -284,9 +285,9 @@ proptest! {
     #[test]
     fn what_docker_says_about_health_changes_no_definition(sight in a_container(), settings in some_settings()) {
         let mut other = sight.clone();
-        other.container.state = State::Running;
+        Arc::make_mut(&mut other.container).state = State::Running;
         let mut calm = other.clone();
-        calm.container.health = None;
+        Arc::make_mut(&mut calm.container).health = None;
         other.settling = true;
         let hashes = |registration: &Registration| match &registration.verdict {
             Verdict::Services(planned) => planned.iter().map(|planned| planned.service.definition_hash()).collect::<Vec<_>>(),

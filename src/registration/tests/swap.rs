@@ -1,6 +1,8 @@
 //! What registrator registers and a swap must not lose: networks for which the engine maps no ports, shared network stacks,
 //! addresses from labels, and the id of the check under which services report their own health.
 
+use std::sync::Arc;
+
 use super::super::testing::{Builder, alone, container, peers, settings, sight, with};
 use super::super::{Registration, register};
 use crate::consul::CheckKind;
@@ -65,7 +67,7 @@ fn an_empty_list_of_ports_of_a_container_that_does_not_run_means_nothing() {
     let disconnected = container("web").mode(NetworkMode::Named("lan".into())).declare("80");
     assert!(alone(disconnected, &settings()).nothing().contains("no address"));
     let mut paused = sight(on_macvlan("web").declare("80").build());
-    paused.container.state = State::Paused;
+    Arc::make_mut(&mut paused.container).state = State::Paused;
     assert_eq!(register(&paused, &peers([]), &settings()).services().len(), 1);
 }
 
