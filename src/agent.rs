@@ -31,7 +31,7 @@ use crate::docker::observe::Observer;
 use crate::docker::{DockerEngine, DockerError, Engine, EngineInfo, Lens, NetworkMode};
 use crate::heal::status::{Asked, Asking};
 use crate::host::{self, Candidates, Choice};
-use crate::reconcile::{Book, GivenUp, Wiring, Worker, own, worker};
+use crate::reconcile::{Book, GivenUp, Healing, Wiring, Worker, own, worker};
 use crate::registration::Settings;
 use crate::telemetry::{self, ConsulCall, ConsulView, DockerCall, DockerView, Face, Metrics, Outcome};
 use crate::template::Template;
@@ -337,10 +337,11 @@ async fn publish(
         None => (None, watch::channel(GivenUp::default()).1),
     };
     let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
+    let healing = healing_of(&config, &settings);
     let (docker, view, seen) = (docker_seen, consul_view, consul_seen);
     let wiring = Wiring { observed: told, asks, docker, view, seen, given_up, metrics };
     let registry = Arc::new(AgentRegistry::new(client));
-    let worker = Worker::new(registry, Book::new(settings, config.heal, own), own_id, config.health_ttl, wiring);
+    let worker = Worker::new(registry, Book::new(settings, healing, own), own_id, config.health_ttl, wiring);
     let mut tasks = JoinSet::new();
     if let Some((hear, watcher, teller)) = watcher {
         observer = observer.with_listener(hear);
@@ -377,6 +378,12 @@ async fn publish(
         while tasks.join_next().await.is_some() {}
     }
     first
+}
+
+/// What decides whose registrations say that they are healed.
+#[must_use]
+pub fn healing_of(config: &Config, settings: &Settings) -> Healing {
+    Healing { settings: config.heal.clone(), never: healing::never(&config.consul.address, settings) }
 }
 
 /// Shows what Docker answered before anything follows its events.

@@ -11,10 +11,11 @@ use crate::consul::{Client, ConsulSeen, KvStore};
 use crate::docker::spec::ApiVersion;
 use crate::docker::{ContainerId, DockerEngine, EngineInfo, Heard};
 use crate::heal::cluster::Keys;
+use crate::heal::hands_off::Never;
 use crate::heal::status::Asked;
 use crate::heal::tell::Telling;
 use crate::heal::teller::{Hook, Teller};
-use crate::heal::watcher::{Ends, Never, Place, Watcher};
+use crate::heal::watcher::{Ends, Place, Watcher};
 use crate::reconcile::GivenUp;
 use crate::registration::Settings;
 use crate::telemetry::Metrics;
@@ -46,20 +47,26 @@ pub(super) fn healer(
 
 /// The watcher's place on this node.
 pub(super) fn place(heal: &config::Heal, consul: &ConsulAddress, info: &EngineInfo, rules: &Settings) -> Place {
-    // Not there, or not readable: then this is no container that Docker has made.
-    let own = std::fs::read_to_string("/proc/self/mountinfo").ok().and_then(|mounts| own_container(&mounts));
-    let address = &rules.publish.address;
-    let host: BTreeSet<IpAddr> = address.v4.map(IpAddr::V4).into_iter().chain(address.v6.map(IpAddr::V6)).collect();
+    let never = never(consul, rules);
     Place {
         node: rules.node.clone(),
         host: info.name.clone(),
         // An engine that does not say is older than any that is supported; then everything is done as the oldest one wants it.
         api: info.api_version.parse().unwrap_or(ApiVersion { major: 1, minor: 41 }),
-        by: own.as_ref().map_or_else(|| rules.node.clone(), |id| id.as_str().to_owned()),
-        never: Never { own, consul: Never::consul_at(consul), host: host.into_iter().collect() },
+        by: never.own.as_ref().map_or_else(|| rules.node.clone(), |id| id.as_str().to_owned()),
+        never,
         heal: heal.clone(),
         rules: rules.clone(),
     }
+}
+
+/// Whom nobody touches on this node.
+pub fn never(consul: &ConsulAddress, rules: &Settings) -> Never {
+    // Not there, or not readable: then this is no container that Docker has made.
+    let own = std::fs::read_to_string("/proc/self/mountinfo").ok().and_then(|mounts| own_container(&mounts));
+    let address = &rules.publish.address;
+    let host: BTreeSet<IpAddr> = address.v4.map(IpAddr::V4).into_iter().chain(address.v6.map(IpAddr::V6)).collect();
+    Never { own, consul: Never::consul_at(consul), host: host.into_iter().collect() }
 }
 
 /// The id of the container that this process runs in. Docker mounts three files of its own folder for the container into it; on the

@@ -62,7 +62,8 @@ async fn explain(config: &Config, clients: Clients, name: &str, json: bool) -> a
     let registry = AgentRegistry::new(client);
     let snapshot = registry.read().await;
     let given_up = snapshot.as_ref().ok().and_then(|snapshot| given_up(snapshot, sight.container.id.as_str()));
-    let registration = healing::register(&sight, &peers, &settings, &config.heal, given_up.as_deref());
+    let registration =
+        healing::register(&sight, &peers, &settings, &agent::healing_of(config, &settings), given_up.as_deref());
     let registered = snapshot.as_ref().map_err(ToString::to_string).map(AsRef::as_ref);
     Ok(if json {
         as_json(&sight, &registration, &registered)?

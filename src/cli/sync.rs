@@ -57,7 +57,8 @@ async fn sync(config: &Config, clients: Clients, dry_run: bool) -> anyhow::Resul
     let choice = agent::address(config, &engine, &info, facts.as_ref()).await;
     let settings = agent::settings(config, &info, &choice);
     let registry = AgentRegistry::new(client);
-    let mut book = Book::new(settings.clone(), config.heal.clone(), agent::own_service(&settings, config.http));
+    let (own, healing) = (agent::own_service(&settings, config.http), agent::healing_of(config, &settings));
+    let mut book = Book::new(settings.clone(), healing, own);
 
     let listing = engine.list().await?;
     if listing.unreadable > 0 {

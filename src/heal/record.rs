@@ -15,6 +15,10 @@ use crate::docker::ContainerId;
 /// Healthy for so long without a break: what was before is forgotten (Kubernetes does the same).
 const FORGIVEN: Duration = Duration::from_secs(600);
 
+/// Well for so long in quarantine: it is not called given up any more. Shorter, and one that crashes every half minute would be
+/// called so and not so in turn, which would be two writes each time.
+const RECOVERED: Duration = Duration::from_secs(60);
+
 /// The first quarantine; each further one is twice as long.
 const QUARANTINE: Duration = Duration::from_secs(3600);
 
@@ -145,6 +149,20 @@ impl Record {
         self.quarantine.as_ref().filter(|quarantine| quarantine.until > now)
     }
 
+    /// Why it has been given up, unless it has become well by itself and stayed so.
+    #[must_use]
+    pub fn given_up(&self, now: Instant) -> Option<&str> {
+        let quarantine = self.quarantined(now)?;
+        let recovered = self.recovered_at().is_some_and(|at| at <= now);
+        (!recovered).then_some(quarantine.reason.as_str())
+    }
+
+    /// When it is not called given up any more, if it stays well.
+    #[must_use]
+    pub fn recovered_at(&self) -> Option<Instant> {
+        self.well_since.filter(|_| self.quarantine.is_some()).map(|since| since + RECOVERED)
+    }
+
     /// An operator, another image, or ten good minutes: everything begins anew.
     pub fn forget(&mut self) {
         self.attempts.clear();
@@ -216,5 +234,29 @@ impl Record {
             stopped: state.stop.as_ref().map(|stop| ContainerId::new(stop.container.clone())),
             ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_recovers_by_itself_is_not_called_given_up_for_longer_than_a_minute() {
+        let (mut record, start) = (Record::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let id = ContainerId::new("a");
+        record.quarantine("six attempts".to_owned(), start);
+        assert_eq!((record.given_up(at(1)), record.recovered_at()), (Some("six attempts"), None));
+        record.seen(&id, "i", true, at(10));
+        assert_eq!((record.given_up(at(69)), record.recovered_at()), (Some("six attempts"), Some(at(70))));
+        assert_eq!(record.given_up(at(70)), None);
+        assert!(record.quarantined(at(70)).is_some(), "the brake stays: it may be ill again soon");
+        record.seen(&id, "i", false, at(80));
+        assert_eq!(record.given_up(at(80)), Some("six attempts"), "ill again");
+        record.seen(&id, "i", true, at(90));
+        record.seen(&id, "i", true, at(690));
+        assert!(record.quarantined(at(690)).is_none(), "ten good minutes");
+        assert_eq!(record.given_up(at(3_700)), None);
     }
 }

@@ -4,13 +4,12 @@
 //! KV say. Every decision is made anew from them, and the treatment begins with a look of its own.
 //!
 //! * This file: the state, and the loop. * `considering`: from a look to a decision. * `treating`: treatments begin and end.
-//! * `unfinished`: what an earlier run left half-way. * `consulting`: what Consul says and is told. * `hands_off`: whom nobody
-//!   touches. * `family`: who shares whose namespaces. * `showing`: what others see of it.
+//! * `unfinished`: what an earlier run left half-way. * `consulting`: what Consul says and is told. * `family`: who shares
+//!   whose namespaces. * `showing`: what others see of it.
 
 mod considering;
 mod consulting;
 mod family;
-mod hands_off;
 mod showing;
 mod treating;
 mod unfinished;
@@ -27,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::brakes::Node;
 use super::cause::{Cause, CriticalCheck, Diagnosis};
 use super::cluster::{Asks, Keys, Pauses, Slots};
+use super::hands_off::Never;
 use super::history::History;
 use super::policy::Policy;
 use super::record::Record;
@@ -38,7 +38,6 @@ use crate::docker::spec::ApiVersion;
 use crate::docker::{Container, ContainerId, Control, Engine, Heard, Sight};
 use crate::registration;
 
-pub use hands_off::Never;
 use treating::Job;
 
 /// Whatever happens, everything is thought over after so long.

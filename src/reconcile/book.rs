@@ -19,11 +19,10 @@ use tokio::time::Instant;
 use super::claims::Claims;
 use super::containers::Containers;
 use super::diff::{self, Op};
-use super::healing::GivenUp;
+use super::healing::{GivenUp, Healing};
 use super::items::{Failure, Items};
 use super::own::{self, Owner};
 use super::shown::key;
-use crate::config::Heal;
 use crate::consul::{ActualService, Check, Class, Service, Status};
 use crate::docker::{Change, ContainerId, Seen};
 use crate::registration::{Note, Settings};
@@ -31,7 +30,7 @@ use crate::registration::{Note, Settings};
 /// See the module's header.
 pub struct Book {
     settings: Settings,
-    heal: Heal,
+    healing: Healing,
     /// `None`: the health-watcher has not said anything yet.
     given_up: Option<GivenUp>,
     containers: Containers,
@@ -93,13 +92,13 @@ pub struct Told {
 impl Book {
     /// An empty book; `own` is the agent's own service.
     #[must_use]
-    pub fn new(settings: Settings, heal: Heal, own: Service) -> Self {
+    pub fn new(settings: Settings, healing: Healing, own: Service) -> Self {
         let own_key = key(&own.id);
         let mut items = Items::default();
         items.touch(&own_key, None);
         Self {
             settings,
-            heal,
+            healing,
             given_up: None,
             containers: Containers::default(),
             claims: Claims::default(),

@@ -117,7 +117,7 @@ struct Story {
 fn speaking_book() -> Book {
     let own = own_service();
     let (status, output) = (own.checks[0].status, own.checks[0].output.clone());
-    let mut book = Book::new(settings(), Heal::default(), own);
+    let mut book = Book::new(settings(), Healing::default(), own);
     book.say(status, output);
     // Nobody was given up.
     book.give_up(&GivenUp::default());

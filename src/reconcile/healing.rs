@@ -11,6 +11,7 @@ use crate::config::{Heal, HealMode};
 use crate::consul::{Check, CheckKind, Service, Status};
 use crate::docker::names::logical;
 use crate::docker::{Container, ContainerId, Sight};
+use crate::heal::hands_off::Never;
 use crate::heal::labels;
 use crate::heal::operation::Order;
 use crate::heal::policy::{Applies, Policy, Strategy, Trigger, policy};
@@ -26,18 +27,27 @@ const LONGEST: usize = 1024;
 /// Longest title, in bytes.
 const LONGEST_NAME: usize = 255;
 
+/// What decides whether a container has the check.
+#[derive(Debug, Clone, Default)]
+pub struct Healing {
+    /// The agent's settings.
+    pub settings: Heal,
+    /// Whom nobody touches.
+    pub never: Never,
+}
+
 /// What this container means in Consul, its `healing` checks included. `given_up`: why nothing is done for it any more.
 #[must_use]
 pub fn register(
     sight: &Sight,
     peers: &dyn Peers,
     settings: &Settings,
-    heal: &Heal,
+    healing: &Healing,
     given_up: Option<&str>,
 ) -> Registration {
     let mut registration = registration::register(sight, peers, settings);
     if let Verdict::Services(planned) = &mut registration.verdict {
-        add_check(&sight.container, heal, given_up, planned);
+        add_check(&sight.container, healing, given_up, planned);
     }
     registration
 }
@@ -50,13 +60,12 @@ pub fn say(given_up: Option<&str>) -> (Status, String) {
         .map_or((Status::Passing, String::new()), |why| (Status::Critical, head(&one_line(why), LONGEST).to_owned()))
 }
 
-fn add_check(container: &Container, heal: &Heal, given_up: Option<&str>, planned: &mut [Planned]) {
-    if heal.mode == HealMode::Off {
+fn add_check(container: &Container, healing: &Healing, given_up: Option<&str>, planned: &mut [Planned]) {
+    if healing.settings.mode == HealMode::Off {
         return;
     }
-    let (policy, doubts) = policy(container, heal, true);
-    // Whoever sits in front of a container looks after it: the health-watcher does not.
-    if matches!(policy.applies, Applies::Off(_)) || container.life.interactive {
+    let (policy, doubts) = policy(container, &healing.settings, true);
+    if healing.never.reason(container, &policy).is_some() {
         return;
     }
     let name = head(&one_line(&format!("Healing of {}", logical(&container.name).0)), LONGEST_NAME).to_owned();

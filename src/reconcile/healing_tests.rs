@@ -35,8 +35,9 @@ impl Peers for Nobody {
 fn service(container: Container, heal: &Heal, given_up: Option<&str>) -> Service {
     let mut settings = crate::reconcile::own::tests::settings();
     settings.publish.address.v4 = Some([192, 0, 2, 1].into());
+    let healing = Healing { settings: heal.clone(), never: Never::default() };
     let sight = Sight { container: container.into(), draining: false, settling: false };
-    match register(&sight, &Nobody, &settings, heal, given_up).verdict {
+    match register(&sight, &Nobody, &settings, &healing, given_up).verdict {
         Verdict::Services(mut planned) => planned.remove(0).service,
         other => panic!("{other:?}"),
     }

@@ -1,6 +1,6 @@
 //! Makes Consul what it should be: what containers mean against what is registered, the smallest write for each
-//! difference, and the task that writes. May know `registration`, `consul`, the values of `docker`, and of `heal` the pure `policy`
-//! and `labels`.
+//! difference, and the task that writes. May know `registration`, `consul`, the values of `docker`, and of `heal` the pure `policy`,
+//! `labels` and `hands_off`.
 //!
 //! * [`own`]: whose a registration is: the gate before every overwrite and every removal.
 //! * [`diff`]: one wanted registration against the actual one → the next write.
@@ -24,5 +24,5 @@ pub mod telling;
 pub mod worker;
 
 pub use book::Book;
-pub use healing::GivenUp;
+pub use healing::{GivenUp, Healing};
 pub use worker::{Wiring, Worker};

@@ -19,11 +19,11 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use remora::config::{Heal, HostAddress, OnExit, Publish};
+use remora::config::{HostAddress, OnExit, Publish};
 use remora::consul::{ActualCheck, ActualService, ConsulError, ConsulSeen, Registry, Service, Snapshot, Status};
 use remora::docker::observe::Observer;
 use remora::docker::{Container, ContainerId, HealthStatus, Heard, NetworkMode, State};
-use remora::reconcile::{Book, GivenUp, Wiring, Worker, own};
+use remora::reconcile::{Book, GivenUp, Healing, Wiring, Worker, own};
 use remora::registration::Settings;
 use remora::telemetry::{ConsulView, DockerView, Metrics};
 use tokio::sync::{mpsc, watch};
@@ -123,7 +123,7 @@ impl World {
             given_up: given_up_seen,
             metrics: Arc::clone(&metrics),
         };
-        let book = Book::new(self.settings.clone(), Heal::default(), service);
+        let book = Book::new(self.settings.clone(), Healing::default(), service);
         let worker = Worker::new(Arc::new(self.wire.clone()), book, own_id, None, wiring);
         self.agent = Some(Agent {
             observer: tokio::spawn(observer.run(shutdown.child_token())),

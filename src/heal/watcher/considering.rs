@@ -82,12 +82,15 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             if (stopped.is_some() || !down) && record.stopped(stopped) {
                 self.unsaved.insert(place.clone());
             }
-            let forgiven = record.forgiven_at();
+            let (forgiven, recovered) = (record.forgiven_at(), record.recovered_at());
             if had && forgiven.is_none() && well {
                 self.unsaved.insert(place.clone());
+            }
+            if had {
                 self.show();
             }
-            if let Some(at) = forgiven {
+            let next = [recovered, forgiven].into_iter().flatten().filter(|at| *at > now).min();
+            if let Some(at) = next {
                 self.schedule(id, at);
             }
         }

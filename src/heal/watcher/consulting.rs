@@ -9,13 +9,14 @@ use tokio::time::Instant;
 
 use super::Watcher;
 use super::treating::Job;
-use crate::consul::{ActualService, ConsulError, Entry, Listing, Service, Status, Store};
+use crate::consul::{ActualService, ConsulError, Entry, Listing, Service, Store};
 use crate::docker::names;
 use crate::docker::{Control, Engine};
 use crate::heal::cause::{Cause, CriticalCheck};
 use crate::heal::cluster::asks::Asked;
 use crate::heal::cluster::{Ask, Pauses, State, Wish};
 use crate::heal::record::Record;
+use crate::heal::service::failed;
 use crate::heal::tell::{Kind, News};
 
 /// One blocking query lasts so long: below the minute after which middleboxes cut silent connections.
@@ -203,13 +204,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     }
 }
 
-/// The first check of a service that is critical and says something about the service itself: not Docker's word, which is known at
-/// first hand, not ours, no maintenance that somebody switched on, and no report that only stayed away.
+/// The first check of a service that says that it has failed, in words.
 fn failing(service: &ActualService) -> Option<String> {
     service.checks.iter().find_map(|(id, check)| {
-        let ours = *id == Service::docker_check_id(&service.id) || id.ends_with(":healing");
-        let counts = !ours && !id.starts_with("_service_maintenance") && !check.output.contains("TTL expired");
-        (counts && check.status == Status::Critical).then(|| {
+        failed(&service.id, id, check.status, &check.output).then(|| {
             let output: String = check.output.chars().filter(|c| !c.is_control()).take(200).collect();
             format!("{id}: {output}")
         })

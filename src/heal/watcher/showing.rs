@@ -41,8 +41,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             .iter()
             .filter_map(|(id, watched)| {
                 let place = Self::place_of(&watched.sight.container.name);
-                let quarantine = self.records.get(place)?.quarantined(now)?;
-                Some((id.clone(), quarantine.reason.clone()))
+                let why = self.records.get(place)?.given_up(now)?;
+                Some((id.clone(), why.to_owned()))
             })
             .collect();
         self.given_up.send_if_modified(|before| {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::unfinished::{Resumed, Unfinished};
 use super::{Current, Watcher};
 use crate::config::WithoutConsul;
-use crate::consul::{ConsulError, ConsulSeen, Listing, Store};
+use crate::consul::{ConsulError, ConsulSeen, Listing, Service, Status, Store};
 use crate::docker::{ContainerId, Control, DockerError, Engine};
 use crate::heal::brakes::Brake;
 use crate::heal::cause::{Cause, Diagnosis};
@@ -19,6 +19,7 @@ use crate::heal::decide::Action;
 use crate::heal::operation::prepare::Surroundings;
 use crate::heal::operation::run::Passing;
 use crate::heal::operation::verify::Demands;
+use crate::heal::service;
 use crate::heal::tell::{Kind, News};
 use crate::heal::treat::{Cure, Patient, Treated, treat};
 
@@ -104,7 +105,20 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let consul = self.seen.borrow().reachable;
         let local = self.place.heal.without_consul == WithoutConsul::Local;
         let shutdown = self.shutdown.clone();
+        let others = Others {
+            services: if service::matters(cause, passing(id) == Some(true)) {
+                self.services_of(id)
+            } else {
+                Vec::new()
+            },
+            own: id.clone(),
+            cause: cause.clone(),
+            min_available: policy.min_available,
+        };
         self.jobs.spawn(async move {
+            if let Some(why) = others.hindrance(&*store).await {
+                return Job::Treated(Box::new(slots), Box::new(Err(Brake::Service(why))));
+            }
             let (slots, result) = with_slot(slots, &*store, consul, local, &shutdown, async {
                 treat(&docker, patient, passing, &shutdown).await
             })
@@ -122,16 +136,23 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             let mut services = snapshot
                 .services
                 .values()
-                .filter(|service| {
-                    service.meta.get(crate::consul::Service::META_CONTAINER).map(String::as_str) == Some(id.as_str())
-                })
+                .filter(|service| service.meta.get(Service::META_CONTAINER).map(String::as_str) == Some(id.as_str()))
                 .peekable();
             services.peek()?;
             Some(services.all(|service| {
-                let checks = service.checks.iter().filter(|(check, _)| !check.ends_with(":healing"));
-                checks.map(|(_, check)| check.status).all(|status| status != crate::consul::Status::Critical)
+                let healing = Service::healing_check_id(&service.id);
+                let checks = service.checks.iter().filter(|(check, _)| **check != healing);
+                checks.map(|(_, check)| check.status).all(|status| status != Status::Critical)
             }))
         })
+    }
+
+    /// The names under which a container is registered.
+    fn services_of(&self, id: &ContainerId) -> Vec<String> {
+        let seen = self.seen.borrow();
+        let services = seen.snapshot.iter().flat_map(|snapshot| snapshot.services.values());
+        let own = services.filter(|it| it.meta.get(Service::META_CONTAINER).map(String::as_str) == Some(id.as_str()));
+        own.map(|service| service.name.clone()).collect()
     }
 
     pub(super) fn finished(&mut self, job: Job) {
@@ -203,6 +224,32 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let text = format!("{place}: attempts and quarantine are forgotten, as {by} asked");
         self.tell(News::decision(Kind::Operator, place, "", "", text));
         self.consider_all(now);
+    }
+}
+
+/// What the other instances of a container's services have to be asked before anything is done to it.
+struct Others {
+    services: Vec<String>,
+    own: ContainerId,
+    cause: Cause,
+    min_available: usize,
+}
+
+impl Others {
+    /// Why nothing is to be done now. What cannot be seen is no permission.
+    async fn hindrance<S: Store>(&self, store: &S) -> Option<String> {
+        for name in &self.services {
+            match store.instances(name).await {
+                Ok(instances) => {
+                    let found = service::hindrance(name, &self.own, &self.cause, &instances, self.min_available);
+                    if found.is_some() {
+                        return found;
+                    }
+                }
+                Err(error) => return Some(format!("the other instances of {name} cannot be seen: {error}")),
+            }
+        }
+        None
     }
 }
 

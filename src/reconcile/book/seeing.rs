@@ -49,7 +49,7 @@ impl Book {
         let sight = Arc::clone(&self.containers.held.get(id)?.sight);
         let mut told = Told { notes: Vec::new(), nothing: None, id: id.clone(), name: sight.container.name.clone() };
         let Registration { verdict, notes } =
-            healing::register(&sight, &self.containers, &self.settings, &self.heal, self.why_given_up(id));
+            healing::register(&sight, &self.containers, &self.settings, &self.healing, self.why_given_up(id));
         let (services, hold_on, nothing) = match verdict {
             Verdict::Services(planned) => (planned, None, None),
             Verdict::Nothing(reason) => (Vec::new(), None, Some(reason)),

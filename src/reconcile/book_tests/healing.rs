@@ -39,7 +39,7 @@ fn the_check_comes_with_the_registration_and_costs_no_write_of_its_own() {
 #[test]
 fn with_healing_off_there_is_no_such_check() {
     let mut story = Story::new();
-    story.book.heal.mode = HealMode::Off;
+    story.book.healing.settings.mode = HealMode::Off;
     story.here(running("a", "web")).settle();
     assert_eq!(story.healing(WEB), None);
 }
@@ -151,7 +151,7 @@ fn under_an_id_of_its_own_the_check_has_one_too() {
 fn a_label_cannot_take_the_place_of_the_check() {
     for mode in [HealMode::On, HealMode::Off] {
         let mut story = Story::new();
-        story.book.heal.mode = mode;
+        story.book.healing.settings.mode = mode;
         story.here(labelled(running("a", "web"), "SERVICE_CHECK_HEALING_TCP", "true"));
         let Some((_, Op::Register(service))) = story.book.next(story.now) else { panic!("a registration") };
         let ours = service.checks.iter().filter(|check| diff::is_healing(&check.id, WEB));

@@ -1,5 +1,5 @@
 //! Whom nobody touches: the agent itself, the Consul that it uses, and whoever sits in front of a terminal. Containers that
-//! somebody else looks after are known by their labels (`heal::managed`).
+//! somebody else looks after are known by their labels (`heal::managed`). Pure.
 
 use std::net::IpAddr;
 
