@@ -135,7 +135,8 @@ const INTRODUCTION: &str = "\
 
 <!-- Made from src/config/table.rs by `UPDATE_DOCS=1 cargo test docs`; do not edit it here. -->
 
-Remora is configured by environment variables. How a single container is published is decided by its labels.
+Remora is configured by environment variables. How a single container is published is decided by [its labels](labels.md), and how
+it is healed, if that is switched on, by [others](healing.md#strategies-and-labels).
 
 - An empty variable counts as not set. Blanks at the ends of a value are cut off.
 - Switches of `REMORA_*` take `true`, `false`, `1`, `0`, `yes`, `no`, `on`, `off`; those of `CONSUL_*` what Consul takes:

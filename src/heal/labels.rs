@@ -251,6 +251,7 @@ pub fn markdown() -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::Path;
 
     use super::*;
     use crate::docker::spec::OPERATION_LABELS;
@@ -273,5 +274,25 @@ mod tests {
             }
         }
         assert_eq!(markdown().lines().count(), LABELS.len() + 2);
+    }
+
+    /// `UPDATE_DOCS=1 cargo test --lib docs_healing_md` writes the table into the page.
+    #[test]
+    fn docs_healing_md_says_what_the_table_says() {
+        const BEGIN: &str = "<!-- table: labels -->\n";
+        const END: &str = "<!-- end: labels -->";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/healing.md");
+        let written = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = written.split_once(BEGIN).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        let expected = format!("{before}{BEGIN}{}{END}{after}", markdown());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &expected).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            written == expected,
+            "docs/healing.md is behind the table; UPDATE_DOCS=1 cargo test --lib docs_healing_md mends it"
+        );
     }
 }
