@@ -87,7 +87,7 @@ async fn an_http_check_probes_with_method_headers_and_body() {
     };
     registry.register(&service("a", vec![check("a:1", Status::Critical, http)])).await.unwrap();
     eventually("the probe passes", || async {
-        registry.read().await.unwrap().services["a"].checks["a:1"].status == Status::Passing
+        registry.read().await.unwrap().services["a"].checks.get("a:1").unwrap().status == Status::Passing
     })
     .await;
 }
@@ -193,7 +193,7 @@ async fn maintenance_of_an_operator_survives_a_new_definition() {
     registry.register(&changed).await.unwrap();
     let found = registry.read().await.unwrap();
     assert_eq!(found.services["a"].port, 1);
-    assert_eq!(found.services["a"].checks["_service_maintenance:a"].status, Status::Critical);
+    assert_eq!(found.services["a"].checks.get("_service_maintenance:a").unwrap().status, Status::Critical);
 }
 
 #[tokio::test]

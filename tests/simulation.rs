@@ -429,7 +429,7 @@ impl History {
                 3 => service.checks.clear(),
                 4 => {
                     let check = ActualCheck { status: Status::Warning, output: "edited".to_owned() };
-                    service.checks.values_mut().for_each(|old| *old = check.clone());
+                    service.checks.iter_mut().for_each(|(_, old)| *old = check.clone());
                 }
                 _ => {
                     let check = ActualCheck { status: Status::Critical, output: String::new() };

@@ -6,6 +6,7 @@ use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use litemap::LiteMap;
 use serde::Serialize;
 
 use crate::telemetry::Standing;
@@ -281,13 +282,13 @@ pub struct ActualService {
     pub meta: BTreeMap<String, String>,
     /// Its tagged addresses, without those that say nothing but its own address and port: Consul adds up to four of them
     /// to every service by itself.
-    pub tagged_addresses: BTreeMap<String, (String, u16)>,
+    pub tagged_addresses: LiteMap<String, (String, u16)>,
     /// Its weights as `(passing, warning)`; Consul fills in 1 and 1.
     pub weights: (u16, u16),
     /// Whether others may change its tags.
     pub enable_tag_override: bool,
     /// Its checks by id.
-    pub checks: BTreeMap<String, ActualCheck>,
+    pub checks: LiteMap<String, ActualCheck>,
 }
 
 /// A check as the Consul agent has it.

@@ -3,11 +3,13 @@
 //! No secret fits in here: of the container's environment only `SERVICE_*` keys are kept, of its labels only those that
 //! some rule reads (see [`Lens`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
+
+use litemap::LiteMap;
 
 use crate::template::{Rendered, Template};
 
@@ -341,18 +343,18 @@ pub struct Container {
     /// Its HEALTHCHECK's verdict; `None` without a HEALTHCHECK.
     pub health: Option<Health>,
     /// The labels that [`Lens::keeps`].
-    pub labels: BTreeMap<String, String>,
+    pub labels: LiteMap<String, String>,
     /// `SERVICE_*` keys of its environment. No other variable is ever kept.
-    pub service_env: BTreeMap<String, String>,
+    pub service_env: LiteMap<String, String>,
     /// Where its network stack comes from.
     pub network_mode: NetworkMode,
     /// Its networks by name.
-    pub networks: BTreeMap<String, Endpoint>,
+    pub networks: LiteMap<String, Endpoint>,
     /// Ports that its image or its creator declared (`Config.ExposedPorts`).
     pub exposed: BTreeSet<Port>,
     /// Ports with their host bindings (`NetworkSettings.Ports`); an exposed port that is not published has none.
     /// Empty while the container does not run.
-    pub bindings: BTreeMap<Port, Vec<Binding>>,
+    pub bindings: LiteMap<Port, Vec<Binding>>,
     /// The signal that `docker stop` sends it; SIGTERM unless set.
     pub stop_signal: Signal,
     /// How long `docker stop` waits before SIGKILL; 10 s unless set.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use litemap::LiteMap;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
@@ -137,7 +138,7 @@ struct EndpointDocument {
 
 /// The `SERVICE_*` variables of an environment; every other entry is dropped while it is being read.
 #[derive(Default)]
-struct ServiceEnv(BTreeMap<String, String>);
+struct ServiceEnv(LiteMap<String, String>);
 
 impl<'de> Deserialize<'de> for ServiceEnv {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -151,7 +152,7 @@ impl<'de> Deserialize<'de> for ServiceEnv {
                 Ok(ServiceEnv::default())
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<ServiceEnv, A::Error> {
-                let mut kept = BTreeMap::new();
+                let mut kept = LiteMap::new();
                 while let Some(entry) = entries.next_element::<std::borrow::Cow<'de, str>>()? {
                     if let Some((name, value)) = entry.split_once('=')
                         && name.starts_with("SERVICE_")
@@ -201,8 +202,7 @@ fn container(
     let host_config = host_config.unwrap_or_default();
     let life = read_life(&config, &host_config, state.error.as_deref().unwrap_or_default());
     let network = network_settings.unwrap_or(NetworkDocument { ports: None, networks: None });
-    let mut labels = config.labels.unwrap_or_default();
-    labels.retain(|label, _| lens.keeps(label));
+    let labels = config.labels.unwrap_or_default().into_iter().filter(|(label, _)| lens.keeps(label)).collect();
     Container {
         id: ContainerId::new(id),
         name: name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -296,7 +296,7 @@ fn read_network_mode(mode: &str) -> NetworkMode {
     }
 }
 
-fn read_networks(networks: Option<BTreeMap<String, Option<EndpointDocument>>>) -> BTreeMap<String, Endpoint> {
+fn read_networks(networks: Option<BTreeMap<String, Option<EndpointDocument>>>) -> LiteMap<String, Endpoint> {
     let address = |endpoint: EndpointDocument| Endpoint {
         ipv4: endpoint.ipv4.and_then(|text| text.parse().ok()),
         ipv6: endpoint.ipv6.and_then(|text| text.parse().ok()),
@@ -316,7 +316,7 @@ fn read_port(text: &str) -> Option<Port> {
     Some(Port { number, protocol })
 }
 
-fn read_bindings(ports: Option<BTreeMap<String, Option<Vec<BindingDocument>>>>) -> BTreeMap<Port, Vec<Binding>> {
+fn read_bindings(ports: Option<BTreeMap<String, Option<Vec<BindingDocument>>>>) -> LiteMap<Port, Vec<Binding>> {
     ports
         .into_iter()
         .flatten()
@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(container.bindings[&tcp].len(), 3, "one on loopback, and the wildcard pair");
         assert!(container.bindings[&Port { number: 9000, protocol: Protocol::Tcp }].is_empty());
         assert!(container.exposed.contains(&Port { number: 53, protocol: Protocol::Udp }));
-        assert!(container.networks["bridge"].ipv4.is_some());
+        assert!(container.networks.get("bridge").unwrap().ipv4.is_some());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Histories, event by event, on a clock that only moves when a test moves it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::*;
 use crate::docker::container::{Health, HealthStatus, Life, NetworkMode};
 use crate::docker::port::Summary;
+use litemap::LiteMap;
 
 fn id(name: &str) -> ContainerId {
     ContainerId::new(name)
@@ -25,12 +26,12 @@ fn running(name: &str, second: u32) -> Container {
         oom_killed: false,
         restart_count: 0,
         health: None,
-        labels: BTreeMap::new(),
-        service_env: BTreeMap::new(),
+        labels: LiteMap::new(),
+        service_env: LiteMap::new(),
         network_mode: NetworkMode::Bridge,
-        networks: BTreeMap::new(),
+        networks: LiteMap::new(),
         exposed: BTreeSet::new(),
-        bindings: BTreeMap::new(),
+        bindings: LiteMap::new(),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),
         life: Life::default(),

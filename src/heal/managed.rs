@@ -26,11 +26,7 @@ impl Managed {
     /// Who looks after this container, if somebody does.
     #[must_use]
     pub fn of(container: &Container) -> Option<Self> {
-        let has = |prefix: &str| {
-            let from =
-                container.labels.range::<str, _>((std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded));
-            from.take(1).any(|(label, _)| label.starts_with(prefix))
-        };
+        let has = |prefix: &str| container.labels.keys().any(|label| label.starts_with(prefix));
         let oneoff = container.labels.get("com.docker.compose.oneoff");
         if has("com.docker.swarm.task.id") || has("com.docker.swarm.service.id") {
             Some(Self::Swarm)

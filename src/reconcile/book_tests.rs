@@ -10,6 +10,7 @@ use crate::consul::{ActualCheck, Check, CheckKind, Snapshot};
 use crate::docker::Sight;
 use crate::docker::{Binding, Container, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Signal, State};
 use crate::telemetry::Drift;
+use litemap::LiteMap;
 
 #[path = "book_tests/any_history.rs"]
 mod any_history;
@@ -60,12 +61,12 @@ fn running(letter: &str, name: &str) -> Container {
         oom_killed: false,
         restart_count: 0,
         health: None,
-        labels: BTreeMap::new(),
-        service_env: BTreeMap::new(),
+        labels: LiteMap::new(),
+        service_env: LiteMap::new(),
         network_mode: NetworkMode::Bridge,
-        networks: BTreeMap::new(),
+        networks: LiteMap::new(),
         exposed: [port].into(),
-        bindings: [(port, vec![Binding { host_ip: Ipv4Addr::UNSPECIFIED.into(), host_port }])].into(),
+        bindings: LiteMap::from_iter([(port, vec![Binding { host_ip: Ipv4Addr::UNSPECIFIED.into(), host_port }])]),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),
         life: Life::default(),
@@ -80,11 +81,11 @@ fn labelled(container: Container, key: &str, value: &str) -> Container {
 }
 
 fn ended(container: Container, state: State) -> Container {
-    Container { state, exit_code: 1, bindings: BTreeMap::new(), ..container }
+    Container { state, exit_code: 1, bindings: LiteMap::new(), ..container }
 }
 
 fn sharing(letter: &str, name: &str, owner: &str) -> Container {
-    let own = BTreeMap::new();
+    let own = LiteMap::new();
     Container { network_mode: NetworkMode::Container(owner.to_owned()), bindings: own, ..running(letter, name) }
 }
 
@@ -295,7 +296,10 @@ fn apply(consul: &mut Snapshot, op: &Op) -> bool {
                 port: service.port,
                 tags: service.tags.clone(),
                 meta: service.meta.clone(),
-                tagged_addresses: [("lan_ipv4".to_owned(), at.clone()), ("wan_ipv4".to_owned(), at)].into(),
+                tagged_addresses: LiteMap::from_iter([
+                    ("lan_ipv4".to_owned(), at.clone()),
+                    ("wan_ipv4".to_owned(), at),
+                ]),
                 weights: (weights.passing, weights.warning),
                 enable_tag_override: service.enable_tag_override,
                 checks,

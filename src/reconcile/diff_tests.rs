@@ -110,7 +110,7 @@ fn a_change_of_health_is_one_small_write_and_a_registration_never_resets_it() {
     let wanted = Arc::new(definition.clone());
     let (ops, now) = settle(&wanted, Some(actual.clone()));
     assert!(matches!(&ops[..], [Op::UpdateCheck { status: Status::Critical, .. }]), "{ops:?}");
-    assert_eq!(now.checks["n1:web:80:docker"].output, "exit 1: refused");
+    assert_eq!(now.checks.get("n1:web:80:docker").unwrap().output, "exit 1: refused");
     // A new definition and a new status at once: Consul keeps the status of a check that it knows.
     actual.port = 1;
     let (ops, _) = settle(&wanted, Some(actual));

@@ -9,6 +9,7 @@ use crate::consul::Service;
 use crate::docker::{
     Binding, Container, ContainerId, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Sight, Signal, State,
 };
+use litemap::LiteMap;
 
 /// Builds a container, by default a running one of image `repo/app:1` on the default bridge, without ports.
 #[derive(Clone)]
@@ -30,12 +31,12 @@ pub(super) fn container(name: &str) -> Builder {
         oom_killed: false,
         restart_count: 0,
         health: None,
-        labels: [].into(),
-        service_env: [].into(),
+        labels: LiteMap::new(),
+        service_env: LiteMap::new(),
         network_mode: NetworkMode::Bridge,
-        networks: [].into(),
+        networks: LiteMap::new(),
         exposed: [].into(),
-        bindings: [].into(),
+        bindings: LiteMap::new(),
         stop_signal: Signal(15),
         stop_timeout: Duration::from_secs(10),
         life: Life::default(),

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use litemap::LiteMap;
 use remora::consul::registry::{OUTPUT_LIMIT, bounded_output};
 use remora::consul::{
     ActualCheck, ActualService, Check, CheckKind, CheckTls, ConsulError, Probe, Registry, Service, Status,
@@ -125,10 +126,13 @@ async fn every_field_comes_back(registry: &impl Registry) {
     assert_eq!(found.weights, (7, 2));
     assert!(found.enable_tag_override);
     // What Consul adds by itself (lan_ipv4, wan_ipv4) says nothing new and is left out.
-    assert_eq!(found.tagged_addresses, [("lan".to_owned(), ("fd00::1".to_owned(), 81))].into());
+    assert_eq!(found.tagged_addresses, LiteMap::from_iter([("lan".to_owned(), ("fd00::1".to_owned(), 81))]));
     assert_eq!(found.checks.keys().collect::<Vec<_>>(), ["full:1", "full:2", "full:3", "full:docker"]);
-    assert_eq!(found.checks["full:docker"], ActualCheck { status: Status::Warning, output: String::new() });
-    assert_eq!(found.checks["full:1"].status, Status::Passing);
+    assert_eq!(
+        *found.checks.get("full:docker").unwrap(),
+        ActualCheck { status: Status::Warning, output: String::new() }
+    );
+    assert_eq!(found.checks.get("full:1").unwrap().status, Status::Passing);
 
     // And the least that a service can be.
     let bare =
@@ -163,8 +167,8 @@ async fn a_new_definition_keeps_the_checks(registry: &impl Registry) {
     let found = actual(registry, "a").await.unwrap();
     assert_eq!((found.tags, found.port), (vec!["c".to_owned()], 9090));
     let docker = ActualCheck { status: Status::Critical, output: "it broke".to_owned() };
-    assert_eq!(found.checks["a:docker"], docker, "a check that exists keeps its status");
-    assert_eq!(found.checks["a:new"].status, Status::Warning);
+    assert_eq!(*found.checks.get("a:docker").unwrap(), docker, "a check that exists keeps its status");
+    assert_eq!(found.checks.get("a:new").unwrap().status, Status::Warning);
     assert!(found.checks.contains_key("a:old"), "a check that is not in the definition is left alone");
     registry.deregister("a").await.unwrap();
 }
@@ -176,7 +180,7 @@ async fn a_check_is_fed_by_its_id(registry: &impl Registry) {
     {
         registry.update_check("a:docker", status, output).await.unwrap();
         let found = actual(registry, "a").await.unwrap();
-        assert_eq!(found.checks["a:docker"], ActualCheck { status, output: output.to_owned() });
+        assert_eq!(*found.checks.get("a:docker").unwrap(), ActualCheck { status, output: output.to_owned() });
     }
     registry.deregister("a").await.unwrap();
 }
@@ -196,7 +200,7 @@ async fn a_long_output_keeps_its_end(registry: &impl Registry) {
     registry.register(&service("a", vec![ttl("a:docker", Status::Critical)])).await.unwrap();
     let long = format!("{}the error", "ä".repeat(100_000));
     registry.update_check("a:docker", Status::Critical, &long).await.unwrap();
-    let output = actual(registry, "a").await.unwrap().checks["a:docker"].output.clone();
+    let output = actual(registry, "a").await.unwrap().checks.get("a:docker").unwrap().output.clone();
     assert!(output.len() <= OUTPUT_LIMIT && output.ends_with("the error"), "{} bytes", output.len());
     assert_eq!(output, bounded_output(&long), "what is kept can be foretold");
     registry.deregister("a").await.unwrap();

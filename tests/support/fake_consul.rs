@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use litemap::LiteMap;
 use remora::consul::registry::{bounded_output, is_addressable};
 use remora::consul::{ActualCheck, ActualService, CheckKind, ConsulError, Registry, Service, Snapshot, Status};
 use tokio::sync::watch;
@@ -171,7 +172,7 @@ impl FakeConsul {
             return Err(error.clone());
         }
         let found = state.snapshot.services.get(id);
-        Ok(found.map(|service| ActualService { checks: BTreeMap::new(), ..ActualService::clone(service) }))
+        Ok(found.map(|service| ActualService { checks: LiteMap::new(), ..ActualService::clone(service) }))
     }
 }
 
@@ -304,7 +305,7 @@ fn registered(service: &Service, before: Option<ActualService>) -> ActualService
         port: service.port,
         tags: service.tags.clone(),
         meta: service.meta.clone(),
-        tagged_addresses,
+        tagged_addresses: tagged_addresses.into_iter().collect(),
         weights: (weights.passing, weights.warning),
         enable_tag_override: service.enable_tag_override,
         checks,

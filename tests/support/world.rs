@@ -19,6 +19,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use litemap::LiteMap;
 use remora::config::{HostAddress, OnExit, Publish};
 use remora::consul::{ActualCheck, ActualService, ConsulError, ConsulSeen, Registry, Service, Snapshot, Status};
 use remora::docker::observe::Observer;
@@ -430,7 +431,7 @@ pub fn foreign(id: &str, name: &str, meta: &[(&str, &str)]) -> ActualService {
         tags: vec!["theirs".to_owned()],
         meta: meta.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
         weights: (1, 1),
-        checks: [(format!("service:{id}"), check)].into(),
+        checks: LiteMap::from_iter([(format!("service:{id}"), check)]),
         ..ActualService::default()
     }
 }

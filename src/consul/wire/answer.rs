@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use litemap::LiteMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -71,7 +72,7 @@ impl ServiceEntry {
             tagged_addresses,
             weights: (port(self.weights.passing), port(self.weights.warning)),
             enable_tag_override: self.enable_tag_override,
-            checks: BTreeMap::new(),
+            checks: LiteMap::new(),
         }
     }
 }
@@ -120,7 +121,7 @@ fn port(number: i64) -> u16 {
 /// thing in memory, and it would leave a hole that is too low in the heap to be given back.
 pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8], older: &Snapshot) -> Result<Snapshot, ConsulError> {
     // Checks of the node have no service; a check whose service went away between the two answers has none any more.
-    let mut of_service: HashMap<String, BTreeMap<String, ActualCheck>> = HashMap::new();
+    let mut of_service: HashMap<String, LiteMap<String, ActualCheck>> = HashMap::new();
     for (id, entry) in entries::<CheckEntry>("GET /v1/agent/checks", checks)? {
         let status = Status::parse(&entry.status).unwrap_or(Status::Critical);
         let check = ActualCheck { status, output: entry.output };
@@ -209,7 +210,7 @@ mod tests {
         assert_eq!(*read(&nulls, &Value::Null).services["a"], expected);
         let check = json!({"c": {"ServiceID": "a", "Status": null, "Output": null}, "n": {"ServiceID": null}});
         let critical = ActualCheck { status: Status::Critical, output: String::new() };
-        assert_eq!(read(&nulls, &check).services["a"].checks, BTreeMap::from([("c".into(), critical)]));
+        assert_eq!(read(&nulls, &check).services["a"].checks, LiteMap::from_iter([("c".into(), critical)]));
     }
 
     #[test]
@@ -223,8 +224,8 @@ mod tests {
         let (services, checks) = (services.to_string(), checks.to_string());
         let newer = snapshot(services.as_bytes(), checks.as_bytes(), &older).unwrap();
         assert!(Arc::ptr_eq(&older.services["a"], &newer.services["a"]));
-        assert_eq!(older.services["b"].checks["d"].status, Status::Passing);
-        assert_eq!(newer.services["b"].checks["d"].status, Status::Critical);
+        assert_eq!(older.services["b"].checks.get("d").unwrap().status, Status::Passing);
+        assert_eq!(newer.services["b"].checks.get("d").unwrap().status, Status::Critical);
     }
 
     #[test]
@@ -235,7 +236,7 @@ mod tests {
             json!({"c": {"ServiceID": "a", "Status": "passing", "Output": "ok", "PeerName": "", "Interval": ""}});
         let service = read(&services, &checks).services.remove("a").unwrap();
         assert_eq!((service.name.as_str(), service.port), ("web", 80));
-        assert_eq!(service.checks["c"], ActualCheck { status: Status::Passing, output: "ok".into() });
+        assert_eq!(*service.checks.get("c").unwrap(), ActualCheck { status: Status::Passing, output: "ok".into() });
     }
 
     #[test]
@@ -253,8 +254,8 @@ mod tests {
         let checks = json!({"c": {"ServiceID": "a", "Status": "starting"}});
         let service = read(&services, &checks).services.remove("a").unwrap();
         assert_eq!(service.port, 0);
-        assert_eq!(service.tagged_addresses["lan"], ("1.2.3.4".to_owned(), 0));
-        assert_eq!(service.checks["c"].status, Status::Critical);
+        assert_eq!(*service.tagged_addresses.get("lan").unwrap(), ("1.2.3.4".to_owned(), 0));
+        assert_eq!(service.checks.get("c").unwrap().status, Status::Critical);
     }
 
     #[test]

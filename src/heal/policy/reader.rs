@@ -1,6 +1,6 @@
 //! Reads labels, and writes down what is wrong with them.
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 use std::time::Duration;
 
 use super::DAY;
@@ -15,14 +15,14 @@ pub(super) const UNKNOWN_LIMIT: usize = 20;
 
 /// The labels of one container.
 pub(super) struct Reader<'a> {
-    labels: &'a BTreeMap<String, String>,
+    labels: &'a LiteMap<String, String>,
     pub(super) notes: Vec<Note>,
     /// A value was not understood.
     pub(super) bad: bool,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(labels: &'a BTreeMap<String, String>) -> Self {
+    pub(super) const fn new(labels: &'a LiteMap<String, String>) -> Self {
         Self { labels, notes: Vec::new(), bad: false }
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::docker::spec::label;
+use litemap::LiteMap;
 
 const WEB: &str = "n1:web:80";
 
@@ -174,7 +175,7 @@ fn replacement(container: Container) -> Container {
 }
 
 fn created(container: Container) -> Container {
-    Container { state: State::Created, bindings: BTreeMap::new(), started_at: String::new(), ..container }
+    Container { state: State::Created, bindings: LiteMap::new(), started_at: String::new(), ..container }
 }
 
 fn stopped(container: Container) -> Container {

@@ -121,8 +121,8 @@ fn a_container() -> impl Strategy<Value = Sight> {
                 builder = builder.bind(port, address, host_port);
             }
             let mut built = builder.expose("9000").build();
-            built.labels = labels;
-            built.service_env = env;
+            built.labels = labels.into_iter().collect();
+            built.service_env = env.into_iter().collect();
             built.state = state;
             built.exit_code = exit_code;
             built.health =

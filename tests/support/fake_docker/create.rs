@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use litemap::LiteMap;
 use remora::docker::{
     Binding, Container, ContainerId, DockerError, Document, HealthStatus, Lens, NetworkMode, Port, Protocol,
     State as Status,
@@ -372,12 +373,12 @@ fn blank() -> Container {
         oom_killed: false,
         restart_count: 0,
         health: None,
-        labels: BTreeMap::new(),
-        service_env: BTreeMap::new(),
+        labels: LiteMap::new(),
+        service_env: LiteMap::new(),
         network_mode: NetworkMode::Bridge,
-        networks: BTreeMap::new(),
+        networks: LiteMap::new(),
         exposed: BTreeSet::new(),
-        bindings: BTreeMap::new(),
+        bindings: LiteMap::new(),
         stop_signal: remora::docker::Signal::TERM,
         stop_timeout: Duration::ZERO,
         life: remora::docker::Life::default(),

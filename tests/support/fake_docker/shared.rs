@@ -277,7 +277,7 @@ impl Shared {
         facts.finished_at = finished_at;
         facts.exit_code = code;
         facts.bindings.clear();
-        facts.networks.values_mut().for_each(|endpoint| *endpoint = Endpoint::default());
+        facts.networks.iter_mut().for_each(|(_, endpoint)| *endpoint = Endpoint::default());
         facts.state = if again { Status::Restarting } else { Status::Exited };
         facts.restart_count += u64::from(again);
         let networks = inside.endpoints.len();
