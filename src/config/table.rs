@@ -197,7 +197,7 @@ pub const SETTINGS: &[Setting] = &[
         "REMORA_HEAL_HOLDOFF",
         "60s",
         "0 to 1day",
-        "After its own start, and after Docker or Consul came back, Remora only looks for so long.",
+        "After its own start, and after Docker came back, Remora only looks for so long.",
     ),
     setting(
         Group::Heal,
@@ -248,7 +248,7 @@ pub const SETTINGS: &[Setting] = &[
         "REMORA_HEAL_WEBHOOK",
         "",
         "URL, secret",
-        "Told of everything that healing does or refuses to do: a POST with JSON.",
+        "Told of what was healed, what failed, what was given up, and of a node that is the suspect: a POST with JSON.",
     ),
     setting(
         Group::Heal,
@@ -291,7 +291,7 @@ pub const SETTINGS: &[Setting] = &[
         "REMORA_HTTP_ADDR",
         "127.0.0.1:7979",
         "address:port, :port, off",
-        "Where `/healthz`, `/readyz` and `/metrics` are served. `:7979` means every IPv4 address.",
+        "Where `/healthz`, `/readyz`, `/metrics` and `/status` are served. `:7979` means every IPv4 address.",
     ),
     setting(
         Group::Agent,

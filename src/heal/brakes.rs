@@ -79,7 +79,8 @@ impl Node {
     pub fn mark(&mut self, name: &str, sick: Option<Instant>) {
         match sick {
             Some(since) => {
-                self.sick.entry(name.to_owned()).or_insert(since);
+                let at = self.sick.entry(name.to_owned()).or_insert(since);
+                *at = since.min(*at);
             }
             None => {
                 self.sick.remove(name);

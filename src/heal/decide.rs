@@ -109,7 +109,11 @@ pub fn decide(case: &Case<'_>, now: Instant) -> Decision {
         Some(Hindrance::Backoff(at)) => return Decision::Refuse(Brake::Backoff(at)),
         Some(Hindrance::Quarantine(quarantine)) => return Decision::Refuse(Brake::Quarantine(quarantine.until)),
         Some(Hindrance::Exhausted { attempts }) => {
-            return Decision::GiveUp(format!("{attempts} attempts within {:?} did not help", policy.window));
+            let window = humantime::format_duration(policy.window);
+            return Decision::GiveUp(match attempts {
+                1 => "the attempt after the quarantine did not last".to_owned(),
+                _ => format!("{attempts} attempts within {window}, and it has failed again"),
+            });
         }
     }
     if case.busy {

@@ -139,7 +139,7 @@ pub const LABELS: &[Label] = &[
         DRAIN,
         "5s where the replacement starts first, else 0",
         "a duration up to 1h, such as 5s",
-        "Between its deregistration and its stop.",
+        "Between its deregistration and its stop, where the replacement starts first.",
     ),
     label(
         PRE_STOP,
@@ -163,13 +163,14 @@ pub const LABELS: &[Label] = &[
         ON_FAILURE,
         "rollback",
         "rollback, keep-new or stop",
-        "When the replacement is no better: the old one comes back, the new one stays, or both are stopped.",
+        "When the replacement is no better: the old one comes back; the new one stays, once it has the place; or the new one is stopped, \
+         and the old one stays as it is.",
     ),
     label(
         KEEP_FAILED,
         "1",
-        "a whole number from 0 to 10",
-        "So many failed replacements are kept, stopped, to be looked at.",
+        "0 or 1",
+        "Whether the last replacement that failed is kept, stopped, to be looked at. Never one of Compose, which would count it.",
     ),
     label(
         MAX_ATTEMPTS,
@@ -208,7 +209,12 @@ pub const LABELS: &[Label] = &[
         "adopt, refuse or fresh",
         "What becomes of its anonymous volumes: the replacement gets them, there is no replacement, or it gets new ones.",
     ),
-    label(PIN_PORTS, "false", "true or false", "`true`: host ports that Docker has chosen stay the same."),
+    label(
+        PIN_PORTS,
+        "false",
+        "true or false",
+        "`true`: host ports that Docker has chosen stay the same, where the old one stops first.",
+    ),
     label(
         SHAREABLE,
         "false",

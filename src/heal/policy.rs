@@ -244,7 +244,7 @@ pub fn policy(container: &Container, settings: &Heal, published: bool) -> (Polic
                 &[("rollback", OnFailure::Rollback), ("keep-new", OnFailure::KeepNew), ("stop", OnFailure::Stop)],
             )
             .unwrap_or(OnFailure::Rollback),
-        keep_failed: from.count(labels::KEEP_FAILED, 0, 10).unwrap_or(1),
+        keep_failed: from.count(labels::KEEP_FAILED, 0, 1).unwrap_or(1),
         max_attempts: from.count(labels::MAX_ATTEMPTS, 1, 50).unwrap_or(5),
         window: from.span(labels::WINDOW, MINUTE, DAY).unwrap_or(30 * MINUTE),
         backoff: from.read(labels::BACKOFF, backoff).unwrap_or((10 * SECOND, 5 * MINUTE)),

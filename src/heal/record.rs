@@ -59,6 +59,8 @@ pub struct Record {
     container: Option<ContainerId>,
     /// An operator stopped this container.
     stopped: Option<ContainerId>,
+    /// Since when it has been sick, also before this run: who failed together with whom is known after a restart, too.
+    sick_since: Option<Instant>,
 }
 
 /// Why nothing is done now.
@@ -110,9 +112,15 @@ impl Record {
         if let Some(at) = self.next_at.filter(|at| *at > now) {
             return Some(Hindrance::Backoff(at));
         }
-        let attempts = self.attempts_within(policy.window, now);
-        // After a quarantine one attempt is free: it is the way out.
-        (self.quarantine.is_none() && attempts >= policy.max_attempts).then_some(Hindrance::Exhausted { attempts })
+        let attempts = match &self.quarantine {
+            None => self.attempts_within(policy.window, now),
+            // After a quarantine one attempt is free: it is the way out, or the way into the next one.
+            Some(quarantine) => {
+                let since = self.attempts.iter().filter(|at| **at >= quarantine.until).count();
+                return (since > 0).then_some(Hindrance::Exhausted { attempts: since });
+            }
+        };
+        (attempts >= policy.max_attempts).then_some(Hindrance::Exhausted { attempts })
     }
 
     /// An attempt begins. `chance` is for the jitter, from 0 to 1.
@@ -172,6 +180,19 @@ impl Record {
         self.restarted = false;
     }
 
+    /// It is sick since then (`None`: it is well again). Whether that is news.
+    pub fn sick(&mut self, since: Option<Instant>) -> bool {
+        let before = self.sick_since;
+        self.sick_since = since.map(|since| before.map_or(since, |before| before.min(since)));
+        before.is_some() != self.sick_since.is_some()
+    }
+
+    /// Since when it has been sick.
+    #[must_use]
+    pub const fn sick_since(&self) -> Option<Instant> {
+        self.sick_since
+    }
+
     /// Attempts within the window.
     #[must_use]
     pub fn attempts_within(&self, window: Duration, now: Instant) -> usize {
@@ -209,7 +230,7 @@ impl Record {
                 level: quarantine.level,
                 reason: quarantine.reason.clone(),
             }),
-            cause: String::new(),
+            sick: self.sick_since.map(at),
             stop: self.stopped.as_ref().map(|id| Stop { container: id.as_str().to_owned(), at: wall }),
         }
     }
@@ -232,6 +253,7 @@ impl Record {
             image: state.image.clone(),
             quarantine,
             stopped: state.stop.as_ref().map(|stop| ContainerId::new(stop.container.clone())),
+            sick_since: state.sick.as_ref().map(|at| ago(at).unwrap_or(now)),
             ..Self::default()
         }
     }
@@ -240,6 +262,38 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_quarantine_has_one_attempt_behind_it_and_is_twice_as_long() {
+        let document = include_bytes!("../docker/testdata/inspect.json");
+        let container = crate::docker::inspect::read(document, &crate::docker::Lens::default()).unwrap();
+        let policy = crate::heal::policy::policy(&container, &crate::config::Heal::default(), true).0;
+        let (mut record, mut now) = (Record::default(), Instant::now());
+        for level in 1..=3 {
+            let quarantine = record.quarantine("why".to_owned(), now);
+            assert_eq!(quarantine.level, level);
+            assert_eq!(quarantine.until - now, QUARANTINE * (1 << (level - 1)));
+            now = quarantine.until;
+            assert_eq!(record.hindrance(&policy, now), None, "the way out");
+            record.begin(&policy, now, 0.0);
+            now += Duration::from_secs(600);
+            assert_eq!(record.hindrance(&policy, now), Some(Hindrance::Exhausted { attempts: 1 }));
+        }
+    }
+
+    #[test]
+    fn since_when_it_is_sick_is_known_after_a_restart() {
+        let (mut record, start, wall) = (Record::default(), Instant::now(), SystemTime::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(record.sick(Some(at(5))) && !record.sick(Some(at(9))));
+        assert_eq!(record.sick_since(), Some(at(5)), "the first one counts");
+        let state = record.state(at(10), wall);
+        assert!(!state.is_empty());
+        let mut record = Record::from_state(&State::decode(&state.encode()).unwrap(), at(10), wall);
+        assert!(record.sick_since().unwrap() <= at(6));
+        assert!(record.sick(None) && !record.sick(None));
+        assert!(record.state(at(20), wall).is_empty());
+    }
 
     #[test]
     fn whoever_recovers_by_itself_is_not_called_given_up_for_longer_than_a_minute() {

@@ -10,15 +10,12 @@ use super::cause::{Cause, Context, CriticalCheck, Diagnosis, diagnose};
 use super::decide::Action;
 use super::history::History;
 use super::operation::prepare::{Prepared, Surroundings, Unprepared, prepare};
-use super::operation::run::{Operation, Passing, Report, wait};
+use super::operation::run::{Operation, Passing, Report, pre_stop, wait};
 use super::operation::verify::{Demands, Proof, Verification};
 use super::operation::{Memory, Order, Outcome};
-use super::policy::Policy;
+use super::policy::{Policy, Strategy};
 use crate::docker::control::{Control, Trouble, classify};
-use crate::docker::{Container, ContainerId, DockerError, Engine, State};
-
-/// A hook in the old container has so long.
-const PRE_STOP: Duration = Duration::from_secs(30);
+use crate::docker::{ContainerId, DockerError, Engine};
 
 /// A restart is looked at again after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -114,23 +111,26 @@ pub async fn treat<E: Engine + Control>(
     };
     treated.cure = match last_look(docker, &patient).await {
         Err(cure) => cure,
-        Ok(container) => match patient.action {
-            Action::Stop => match docker.stop(patient.id.as_str(), patient.policy.stop_timeout).await {
-                Ok(()) => Cure::Healed,
-                Err(error) => Cure::NoBetter(error.to_string()),
-            },
+        Ok(()) => match patient.action {
+            Action::Stop => {
+                pre_stop(&**docker, &patient.id, &patient.policy.pre_stop).await;
+                match docker.stop(patient.id.as_str(), patient.policy.stop_timeout).await {
+                    Ok(()) => Cure::Healed,
+                    Err(error) => Cure::NoBetter(error.to_string()),
+                }
+            }
             Action::Restart => restart(docker, &patient, &passing, shutdown).await,
             Action::Start => {
                 match proved(docker.start(patient.id.as_str()).await, docker, &patient, &passing, shutdown).await {
-                    Cure::NoBetter(why) => {
+                    Cure::NoBetter(why) if patient.policy.strategy != Strategy::Restart => {
                         treated.how.push(format!("its start failed again: {why}"));
                         treated.action = Action::Replace;
-                        replace(docker, &patient, &container, &passing, &mut treated, shutdown).await
+                        replace(docker, &patient, &passing, &mut treated, shutdown).await
                     }
                     cure => cure,
                 }
             }
-            Action::Replace => replace(docker, &patient, &container, &passing, &mut treated, shutdown).await,
+            Action::Replace => replace(docker, &patient, &passing, &mut treated, shutdown).await,
         },
     };
     treated.took = begun.elapsed();
@@ -138,14 +138,14 @@ pub async fn treat<E: Engine + Control>(
 }
 
 /// Whether the cause still holds for what Docker says now.
-async fn last_look<E: Engine>(docker: &Arc<E>, patient: &Patient) -> Result<Container, Cure> {
+async fn last_look<E: Engine>(docker: &Arc<E>, patient: &Patient) -> Result<(), Cure> {
     let container = match docker.inspect(patient.id.as_str()).await {
         Ok(container) => container,
         Err(DockerError::NotFound(_)) => return Err(Cure::Cancelled("it was removed".to_owned())),
         Err(error) => return Err(Cure::Interrupted(error.to_string())),
     };
     if patient.around.cause == Cause::Asked {
-        return Ok(container);
+        return Ok(());
     }
     let mut history = patient.history.clone();
     let now = Instant::now();
@@ -160,7 +160,7 @@ async fn last_look<E: Engine>(docker: &Arc<E>, patient: &Patient) -> Result<Cont
         stopped: patient.stopped,
     };
     match diagnose(&container, &context, now) {
-        Diagnosis::Sick { .. } => Ok(container),
+        Diagnosis::Sick { .. } => Ok(()),
         Diagnosis::Well => Err(Cure::Cancelled("it is well again".to_owned())),
         Diagnosis::Watch { why, .. } | Diagnosis::Leave { why, .. } => Err(Cure::Cancelled(why)),
     }
@@ -169,7 +169,6 @@ async fn last_look<E: Engine>(docker: &Arc<E>, patient: &Patient) -> Result<Cont
 async fn replace<E: Engine + Control>(
     docker: &Arc<E>,
     patient: &Patient,
-    container: &Container,
     passing: &Passing,
     treated: &mut Treated,
     shutdown: &CancellationToken,
@@ -188,14 +187,6 @@ async fn replace<E: Engine + Control>(
     treated.how.push(format!("{}: {why_order}", plan.order));
     treated.how.extend(warnings);
     treated.log = log;
-    let command = &patient.policy.pre_stop;
-    // What it answers changes nothing: it is a courtesy to a container that is ill.
-    if !command.is_empty()
-        && container.state == State::Running
-        && let Err(error) = docker.exec(patient.id.as_str(), command, PRE_STOP).await
-    {
-        treated.how.push(format!("its pre-stop command failed: {error}"));
-    }
     let drain = patient.policy.drain(plan.order == Order::StartFirst);
     let operation = Operation {
         docker: Arc::clone(docker),
@@ -205,6 +196,7 @@ async fn replace<E: Engine + Control>(
         demands: patient.demands,
         stop_timeout: patient.policy.stop_timeout,
         drain,
+        pre_stop: patient.policy.pre_stop.clone(),
         passing: Arc::clone(passing),
     };
     let report = operation.run(shutdown).await;
@@ -234,6 +226,7 @@ async fn restart<E: Engine + Control>(
     passing: &Passing,
     shutdown: &CancellationToken,
 ) -> Cure {
+    pre_stop(&**docker, &patient.id, &patient.policy.pre_stop).await;
     let restarted = docker.restart(patient.id.as_str(), patient.policy.stop_timeout).await;
     proved(restarted, docker, patient, passing, shutdown).await
 }

@@ -34,6 +34,7 @@ use super::status::Asked;
 use super::tell::{News, Telling};
 use crate::config;
 use crate::consul::{ConsulSeen, Store};
+use crate::docker::names::{self, Role};
 use crate::docker::spec::ApiVersion;
 use crate::docker::{Container, ContainerId, Control, Engine, Heard, Sight};
 use crate::registration;
@@ -315,7 +316,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let (critical, diagnosis, told, due) = before.map_or((None, Diagnosis::Well, String::new(), None), |before| {
             (before.critical, before.diagnosis, before.told, before.due)
         });
-        let hands_off = self.place.never.reason(container, &policy);
+        let hands_off = match names::logical(&container.name).1 {
+            Role::Failed => Some("a replacement that failed, kept to be looked at".to_owned()),
+            _ => self.place.never.reason(container, &policy),
+        };
         let watched = Watched { sight: Arc::new(sight), policy, hands_off, published, critical, diagnosis, told, due };
         self.watched.insert(id.clone(), watched);
         // A quarantine is the place's: whoever takes it is given up, too.
@@ -337,7 +341,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         if let Some(due) = gone.due {
             self.due.remove(&(due, id.clone()));
         }
-        let (place, _) = crate::docker::names::logical(&gone.sight.container.name);
+        let (place, _) = names::logical(&gone.sight.container.name);
         let place = place.to_owned();
         if !self.has_place(&place) {
             // An operator removed it: nothing is sick there any more.
@@ -372,7 +376,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     }
 
     fn has_place(&self, place: &str) -> bool {
-        self.watched.values().any(|watched| crate::docker::names::logical(&watched.sight.container.name).0 == place)
+        self.watched.values().any(|watched| names::logical(&watched.sight.container.name).0 == place)
     }
 
     fn schedule(&mut self, id: &ContainerId, at: Instant) {

@@ -29,9 +29,9 @@ pub struct State {
     /// Nothing is done until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantined>,
-    /// The last reason to act, and its evidence.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub cause: String,
+    /// Since when it has been sick.
+    #[serde(serialize_with = "write_maybe", deserialize_with = "read_maybe", skip_serializing_if = "Option::is_none")]
+    pub sick: Option<SystemTime>,
     /// An operator stopped it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
@@ -68,7 +68,6 @@ impl State {
     pub fn encode(&self) -> Vec<u8> {
         let mut state = self.clone();
         state.attempts.drain(..state.attempts.len().saturating_sub(ATTEMPTS_LIMIT));
-        state.cause = text_of(state.cause.as_bytes());
         if let Some(quarantine) = &mut state.quarantine {
             quarantine.reason = text_of(quarantine.reason.as_bytes());
         }
@@ -90,7 +89,6 @@ impl State {
             .map_err(|error| format!("is none of Remora's ({})", text_of(error.to_string().as_bytes())))?;
         state.attempts.sort_unstable();
         state.attempts.drain(..state.attempts.len().saturating_sub(ATTEMPTS_LIMIT));
-        state.cause = text_of(state.cause.as_bytes());
         if let Some(quarantine) = &mut state.quarantine {
             quarantine.reason = text_of(quarantine.reason.as_bytes());
         }
@@ -104,6 +102,7 @@ impl State {
             && self.failures == 0
             && !self.restarted
             && self.quarantine.is_none()
+            && self.sick.is_none()
             && self.stop.is_none()
     }
 }
@@ -115,6 +114,16 @@ fn write<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Erro
 fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
     let text = String::deserialize(deserializer)?;
     stamp::parse(&text).ok_or_else(|| serde::de::Error::custom("no point in time"))
+}
+
+#[expect(clippy::ref_option, reason = "the signature that serde wants")]
+fn write_maybe<S: Serializer>(at: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    at.map(stamp::write).serialize(serializer)
+}
+
+fn read_maybe<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| stamp::parse(&text).ok_or_else(|| serde::de::Error::custom("no point in time"))).transpose()
 }
 
 fn write_all<S: Serializer>(stamps: &[SystemTime], serializer: S) -> Result<S::Ok, S::Error> {
@@ -150,7 +159,7 @@ mod tests {
                 level: 1,
                 reason: "5 attempts".to_owned(),
             }),
-            cause: "unhealthy: exit 1".to_owned(),
+            sick: Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)),
             stop: Some(Stop { container: "ab".repeat(32), at: at("2026-11-26T05:02:00Z") }),
         }
     }
@@ -191,11 +200,10 @@ mod tests {
         let mut state = full();
         state.attempts =
             (0..1000_u64).map(|number| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(number)).collect();
-        state.cause = "x\n".repeat(100_000);
         let read = State::decode(&state.encode()).unwrap();
         assert_eq!(read.attempts.len(), ATTEMPTS_LIMIT);
         assert_eq!(read.attempts.last(), state.attempts.last(), "the newest ones are kept");
-        assert!(read.cause.len() <= 300 && state.encode().len() < 8192);
+        assert!(state.encode().len() < 8192);
     }
 
     proptest! {

@@ -102,6 +102,8 @@ pub struct Memory {
     pub blocked: Option<String>,
     /// Clients have had their time to let go of the old one.
     pub drained: bool,
+    /// The old one's own command before its stop has been run.
+    pub prepared_for_stop: bool,
 }
 
 /// One thing to do. Each is harmless when it was done already.

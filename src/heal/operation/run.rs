@@ -20,6 +20,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// And after so long when it has taken a while.
 const LOOK_RARELY: Duration = Duration::from_millis(500);
 
+/// A container's own command before its stop has so long.
+const PRE_STOP: Duration = Duration::from_secs(30);
+
 /// The same step that fails, or changes nothing, so often is given up for now.
 const TRIES: u32 = 8;
 
@@ -43,6 +46,8 @@ pub struct Operation<E> {
     pub stop_timeout: Duration,
     /// How long clients have to let go of the old one.
     pub drain: Duration,
+    /// Run inside the old one before it is stopped; empty: nothing.
+    pub pre_stop: Vec<String>,
     /// What Consul says.
     pub passing: Passing,
 }
@@ -167,7 +172,12 @@ impl<E: Engine + Control> Operation<E> {
                 memory.old_started = true;
                 docker.start(old).await
             }
-            Step::StopOld => docker.stop(old, self.stop_timeout).await,
+            Step::StopOld => {
+                if !std::mem::replace(&mut memory.prepared_for_stop, true) {
+                    pre_stop(docker, &self.old, &self.pre_stop).await;
+                }
+                docker.stop(old, self.stop_timeout).await
+            }
             Step::PolicyNew => docker.set_restart_policy(new, &self.plan.restart_policy).await,
             Step::PolicyOld => docker.set_restart_policy(old, &serde_json::json!({"Name": "no"})).await,
             Step::PolicyOldBack => docker.set_restart_policy(old, &self.plan.restart_policy).await,
@@ -201,6 +211,16 @@ impl<E: Engine + Control> Operation<E> {
             _ => return false,
         }
         true
+    }
+}
+
+/// Runs a container's own command inside it before it is stopped. What it answers changes nothing: it is a courtesy to a container
+/// that is ill, and may not run any more.
+pub(in crate::heal) async fn pre_stop<E: Control>(docker: &E, id: &ContainerId, command: &[String]) {
+    if !command.is_empty()
+        && let Err(error) = docker.exec(id.as_str(), command, PRE_STOP).await
+    {
+        tracing::warn!(event = "heal_pre_stop", container = %id, error = %error, "the pre-stop command of {id} failed: {error}");
     }
 }
 

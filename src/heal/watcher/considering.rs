@@ -73,9 +73,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         if let Some(watched) = self.watched.get_mut(id) {
             watched.diagnosis = diagnosis.clone();
         }
-        self.node.mark(&place, sick_since);
-        if !hands_off {
+        if hands_off {
+            self.node.mark(&place, None);
+        } else {
             let record = self.records.entry(place.clone()).or_default();
+            if (well || sick_since.is_some()) && record.sick(sick_since) {
+                self.unsaved.insert(place.clone());
+            }
+            self.node.mark(&place, sick_since.and(record.sick_since()));
             let had = record.forgiven_at().is_some() || record.quarantined(now).is_some();
             record.seen(id, &image, well, now);
             // What was known before this run counts until it runs again.

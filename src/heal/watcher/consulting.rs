@@ -97,11 +97,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
         let (pauses, mut notes) = Pauses::read(&self.keys, entries);
         if pauses != self.pauses {
+            let wall = SystemTime::now();
+            let of_node = |pauses: &Pauses| pauses.paused(&self.place.node, "", wall).map(|reason| reason.text.clone());
+            let (before, after) = (of_node(&self.pauses), of_node(&pauses));
             self.pauses = pauses;
-            let reason = self.pauses.paused(&self.place.node, "", SystemTime::now());
-            let text = match reason {
-                Some(reason) => format!("healing is paused on this node: {}", reason.text),
-                None => "healing is not paused on this node".to_owned(),
+            let text = match after {
+                after if after == before => "which containers are paused has changed".to_owned(),
+                Some(reason) => format!("healing is paused on this node: {reason}"),
+                None => "healing is not paused on this node any more".to_owned(),
             };
             tracing::info!(event = "heal_pauses", "{text}");
             self.consider_all(now);

@@ -12,7 +12,7 @@ use crate::config::WithoutConsul;
 use crate::consul::{ConsulError, ConsulSeen, Listing, Service, Status, Store};
 use crate::docker::{ContainerId, Control, DockerError, Engine};
 use crate::heal::brakes::Brake;
-use crate::heal::cause::{Cause, Diagnosis};
+use crate::heal::cause::Cause;
 use crate::heal::cluster::slots::RENEW_EVERY;
 use crate::heal::cluster::{Ask, Slots, Taken};
 use crate::heal::decide::Action;
@@ -115,11 +115,13 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             cause: cause.clone(),
             min_available: policy.min_available,
         };
+        // Who asked for it is looking: it does not wait for other nodes.
+        let insists = *cause == Cause::Asked;
         self.jobs.spawn(async move {
             if let Some(why) = others.hindrance(&*store).await {
                 return Job::Treated(Box::new(slots), Box::new(Err(Brake::Service(why))));
             }
-            let (slots, result) = with_slot(slots, &*store, consul, local, &shutdown, async {
+            let (slots, result) = with_slot(slots, &*store, consul, local, insists, &shutdown, async {
                 treat(&docker, patient, passing, &shutdown).await
             })
             .await;
@@ -165,9 +167,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                     Ok(treated) => self.treated(current, &treated, now),
                     Err(brake) => {
                         self.undo(&current);
-                        let diagnosis = self.watched.get(&current.id).map(|watched| &watched.diagnosis);
-                        let cause = diagnosis.and_then(Diagnosis::cause).cloned().unwrap_or(Cause::Unhealthy);
-                        self.refused(&current.id, &cause, &current.evidence, &brake, now);
+                        self.refused(&current.id, &current.cause, &current.evidence, &brake, now);
                     }
                 }
                 self.show();
@@ -254,18 +254,20 @@ impl Others {
 }
 
 /// Does the work with a slot of the cluster's semaphore, which is kept alive meanwhile. Without Consul it is done without one, if
-/// the settings allow that.
+/// the settings allow that; for somebody who `insists` without one, too.
 pub(super) async fn with_slot<T, S: Store>(
     mut slots: Slots,
     store: &S,
     consul: bool,
     local: bool,
+    insists: bool,
     shutdown: &CancellationToken,
     work: impl Future<Output = T>,
 ) -> (Slots, Result<T, Brake>) {
     if consul {
         match slots.take(store).await {
             Ok(Taken::Slot(_)) => {}
+            Ok(Taken::Busy { .. }) | Err(_) if insists => {}
             Ok(Taken::Busy { holders }) => {
                 let who = if holders.is_empty() { "others".to_owned() } else { holders.join(", ") };
                 return (slots, Err(Brake::Cluster(format!("the cluster heals elsewhere at the moment ({who})"))));
@@ -273,7 +275,7 @@ pub(super) async fn with_slot<T, S: Store>(
             Err(_) if local => {}
             Err(_) => return (slots, Err(Brake::WithoutConsul)),
         }
-    } else if !local {
+    } else if !local && !insists {
         return (slots, Err(Brake::WithoutConsul));
     }
     if shutdown.is_cancelled() {

@@ -73,6 +73,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             }),
             stop_timeout: policy.as_ref().map_or(second(10), |policy| policy.stop_timeout),
             drain: policy.as_ref().map_or(second(0), |policy| policy.drain(plan.order == Order::StartFirst)),
+            pre_stop: policy.as_ref().map_or_else(Vec::new, |policy| policy.pre_stop.clone()),
             passing: self.passing(),
             plan,
         };
