@@ -366,8 +366,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
 
     fn is_published(&self, sight: &Sight) -> bool {
         if sight.container.labels.contains_key(crate::docker::spec::label::OP) {
-            // It has the place of one that was.
-            return true;
+            // It has the place of one that was: published by us, unless it is another agent's on this engine.
+            return registration::left_out(&sight.container, self, &self.place.rules).is_none();
         }
         matches!(
             registration::register(sight, self, &self.place.rules).verdict,

@@ -135,6 +135,14 @@ pub fn depends_on(container: &Container) -> impl Iterator<Item = &str> {
     owner.into_iter().chain(place)
 }
 
+/// Why the operator's filters, or its own label, keep this container out, whatever it does: it may be another agent's.
+#[must_use]
+pub fn left_out(container: &Container, peers: &dyn Peers, settings: &Settings) -> Option<String> {
+    let networks = network::stack(container, peers).ok();
+    let enabled = filters::enabled(container, &mut Notes::default());
+    filters::left_out(container, networks.as_deref(), &settings.publish, enabled)
+}
+
 /// The rules: what this container means in Consul.
 #[must_use]
 pub fn register(sight: &Sight, peers: &dyn Peers, settings: &Settings) -> Registration {

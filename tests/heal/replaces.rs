@@ -89,3 +89,43 @@ async fn a_crash_without_restart_policy_is_replaced_with_the_same_fixed_port() {
     alone(&scene.engine, &web.name).await;
     scene.settled(Duration::from_secs(10)).await;
 }
+
+#[tokio::test]
+async fn what_another_agent_on_this_engine_is_for_is_left_to_it_even_half_way_through_a_replacement() {
+    let mut scene = quick("others").not_started().start().await;
+    // Not included by the agent's REMORA_INCLUDE.
+    let others = Engine::connect(&crate::support::run_id("theirs")).await;
+    let ill = |name: &str| {
+        let mut spec = others.container(name).publish(80).health_check(Duration::from_secs(1));
+        for (key, value) in AT_ONCE {
+            spec = spec.label(key, value);
+        }
+        spec
+    };
+    // One that has been replaced before, and one that is being replaced right now.
+    let replaced = ill("replaced").label("remora.heal.op", "0a1b2c3d").label("remora.heal.generation", "1").run().await;
+    let old = ill("old").run().await;
+    let new = ill("old.new-0a1b2c3e")
+        .label("remora.heal.op", "0a1b2c3e")
+        .label("remora.heal.name", &old.name)
+        .label("remora.heal.replaces", &old.id)
+        .label("remora.heal.op-order", "start-first")
+        .label("remora.heal.cause", "unhealthy")
+        .label("remora.heal.by", "another-agent")
+        .create()
+        .await;
+    for container in [&replaced, &old] {
+        others.exec(container, &["/bin/busybox", "touch", "/sick"]).await;
+    }
+    let before = others.names(true).await;
+    let own = scene.engine.container("own").publish(80).run().await;
+    scene.remora.spawn();
+    scene.remora.ready().await;
+    scene.catalog.becomes(&scene.id(&own, 80), "passing", Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(others.names(true).await, before);
+    for container in [&replaced, &old, &new] {
+        let now = others.inspect_name(&container.name).await.unwrap();
+        assert_eq!(now["Id"], container.id.as_str(), "{}", container.name);
+    }
+}

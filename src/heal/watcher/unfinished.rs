@@ -16,8 +16,9 @@ use crate::heal::cause::Cause;
 use crate::heal::operation::run::{Operation, Report};
 use crate::heal::operation::verify::Demands;
 use crate::heal::operation::{Order, Outcome, Plan};
-use crate::heal::policy::{OnFailure, Policy};
+use crate::heal::policy::{Applies, OnFailure, Policy};
 use crate::heal::tell::{Kind, News};
+use crate::registration;
 
 /// When an operation could not be finished it is tried again after so long.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
@@ -97,6 +98,15 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         Some(Arc::clone(&watched.policy))
     }
 
+    /// Its container is none that this agent heals or registers: another one on this engine does.
+    fn is_anothers(&self, unfinished: &Unfinished) -> bool {
+        let watched = self.watched.get(&unfinished.new).or_else(|| self.watched.get(&unfinished.old));
+        watched.is_some_and(|watched| {
+            matches!(watched.policy.applies, Applies::Off(_))
+                && registration::left_out(&watched.sight.container, self, &self.place.rules).is_some()
+        })
+    }
+
     pub(super) fn found_unfinished(&mut self, found: Result<Vec<Unfinished>, DockerError>, now: Instant) {
         self.current = None;
         match found {
@@ -108,7 +118,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                         .watched
                         .get(&other)
                         .is_some_and(|it| it.sight.container.state == crate::docker::State::Running);
-                    if !is_ours && lives {
+                    if !is_ours && (lives || self.is_anothers(&unfinished)) {
                         tracing::info!(event = "heal_foreign", name = %unfinished.plan.name, by = %unfinished.by, "{}: a replacement is under way by another agent", unfinished.plan.name);
                         continue;
                     }
