@@ -308,6 +308,8 @@ pub struct Life {
     pub namespaces: Vec<String>,
     /// Names of containers that it links to (`--link`).
     pub links: Vec<String>,
+    /// Ports that the host publishes when it runs, while it does not: [`Container::bindings`] is empty then.
+    pub published: BTreeSet<Port>,
 }
 
 impl Life {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use litemap::LiteMap;
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 use super::container::{
     Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, Protocol, Signal,
@@ -108,6 +108,8 @@ struct HostConfigDocument {
     restart_policy: Option<RestartDocument>,
     auto_remove: Option<bool>,
     links: Option<Vec<String>>,
+    port_bindings: Option<BTreeMap<String, IgnoredAny>>,
+    publish_all_ports: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -200,9 +202,17 @@ fn container(
     let Document { id, name, created, image, restart_count, state, config, host_config, network_settings } = document;
     let config = config.unwrap_or_default();
     let host_config = host_config.unwrap_or_default();
-    let life = read_life(&config, &host_config, state.error.as_deref().unwrap_or_default());
+    let mut life = read_life(&config, &host_config, state.error.as_deref().unwrap_or_default());
     let network = network_settings.unwrap_or(NetworkDocument { ports: None, networks: None });
     let labels = config.labels.unwrap_or_default().into_iter().filter(|(label, _)| lens.keeps(label)).collect();
+    let exposed: BTreeSet<Port> =
+        config.exposed_ports.into_iter().flatten().filter_map(|(port, _)| read_port(&port)).collect();
+    let bindings = read_bindings(network.ports);
+    if bindings.is_empty() {
+        let asked = host_config.port_bindings.iter().flatten().filter_map(|(port, _)| read_port(port));
+        let all = exposed.iter().filter(|_| host_config.publish_all_ports == Some(true)).copied();
+        life.published = asked.chain(all).collect();
+    }
     Container {
         id: ContainerId::new(id),
         name: name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -220,13 +230,8 @@ fn container(
         service_env: config.env.0,
         network_mode: read_network_mode(host_config.network_mode.as_deref().unwrap_or_default()),
         networks: read_networks(network.networks),
-        exposed: config
-            .exposed_ports
-            .into_iter()
-            .flatten()
-            .filter_map(|(port, _)| read_port(&port))
-            .collect::<BTreeSet<_>>(),
-        bindings: read_bindings(network.ports),
+        exposed,
+        bindings,
         stop_signal: read_signal(config.stop_signal.as_deref().unwrap_or_default()),
         stop_timeout: read_stop_timeout(config.stop_timeout),
         life,
@@ -252,6 +257,7 @@ fn read_life(config: &ConfigDocument, host_config: &HostConfigDocument, error: &
             .flatten()
             .filter_map(|link| Some(link.split(':').next()?.trim_start_matches('/').to_owned()))
             .collect(),
+        published: BTreeSet::new(),
     }
 }
 

@@ -36,7 +36,7 @@ use crate::config;
 use crate::consul::{ConsulSeen, Store};
 use crate::docker::names::{self, Role};
 use crate::docker::spec::ApiVersion;
-use crate::docker::{Container, ContainerId, Control, Engine, Heard, Sight};
+use crate::docker::{Binding, Container, ContainerId, Control, Engine, Heard, Sight, State};
 use crate::registration;
 
 use treating::Job;
@@ -369,8 +369,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             // It has the place of one that was: published by us, unless it is another agent's on this engine.
             return registration::left_out(&sight.container, self, &self.place.rules).is_none();
         }
+        let before_its_end = before_its_end(sight);
         matches!(
-            registration::register(sight, self, &self.place.rules).verdict,
+            registration::register(before_its_end.as_ref().unwrap_or(sight), self, &self.place.rules).verdict,
             registration::Verdict::Services(planned) if !planned.is_empty()
         )
     }
@@ -436,4 +437,17 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     fn tell(&self, news: News) {
         self.telling.tell(news);
     }
+}
+
+/// A container that ended, as it was while it ran: whoever ended before this agent started was never seen to be published.
+fn before_its_end(sight: &Sight) -> Option<Sight> {
+    if sight.container.state != State::Exited {
+        return None;
+    }
+    let mut container = (*sight.container).clone();
+    container.state = State::Running;
+    // Which port of the host it had is of no account here.
+    let somewhere = Binding { host_ip: std::net::Ipv4Addr::UNSPECIFIED.into(), host_port: 1 };
+    container.bindings = container.life.published.iter().map(|port| (*port, vec![somewhere])).collect();
+    Some(Sight { container: Arc::new(container), draining: false, settling: false })
 }

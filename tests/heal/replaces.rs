@@ -129,3 +129,23 @@ async fn what_another_agent_on_this_engine_is_for_is_left_to_it_even_half_way_th
         assert_eq!(now["Id"], container.id.as_str(), "{}", container.name);
     }
 }
+
+#[tokio::test]
+async fn a_crash_is_healed_although_the_agent_dies_before_it_comes_to_it() {
+    let mut scene = quick("deaths").env("REMORA_HEAL_SETTLE", "3s").start().await;
+    let mut spec = scene.engine.container("web").publish(80);
+    for (key, value) in AT_ONCE {
+        spec = spec.label(key, value);
+    }
+    let web = spec.command(&["/bin/sh", "-c", "trap 'exit 1' USR1; /bin/busybox sleep 100000 & wait"]).run().await;
+    scene.catalog.becomes(&scene.id(&web, 80), "passing", Duration::from_secs(10)).await;
+    // Its shell has to come to the trap.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.engine.kill(&web, "USR1").await;
+    scene.catalog.loses(&scene.id(&web, 80), Duration::from_secs(5)).await;
+    scene.remora.kill().await;
+    scene.remora.spawn();
+    replaced(&scene.engine, &web, Duration::from_secs(20)).await;
+    alone(&scene.engine, &web.name).await;
+    scene.right(Duration::from_secs(10)).await;
+}
