@@ -1,6 +1,8 @@
 //! The health-watcher against a real Docker Engine and a real Consul.
 //!
 //! * `replaces`: what fails is replaced, in both orders, and taken back if the new one is no better.
+//! * `crash`: the agent is killed at every call by which it changes something (`tap` stops it there).
+//! * `soak`: faults of all kinds at random, and what must never happen (`park` knows what each container should be).
 
 #![allow(
     clippy::unwrap_used,
@@ -14,4 +16,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crash;
+mod park;
 mod replaces;
+mod soak;
+mod tap;

@@ -61,6 +61,8 @@ pub struct Event {
     pub id: String,
     /// The engine's clock, nanoseconds since 1970.
     pub time_nano: i128,
+    /// The container's labels, its `name`, `exitCode`…
+    pub attributes: Value,
 }
 
 /// The events of this test's containers from the moment of [`Engine::events`] on.
@@ -591,6 +593,7 @@ impl Events {
                     action: event["Action"].as_str().unwrap_or_default().to_owned(),
                     id: event["Actor"]["ID"].as_str().unwrap_or_default().to_owned(),
                     time_nano: event["timeNano"].as_i64().unwrap_or_default().into(),
+                    attributes: event["Actor"]["Attributes"].clone(),
                 };
             }
             let chunk = self.response.chunk().await.unwrap().expect("the engine ended its event stream");
