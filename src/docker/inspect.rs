@@ -108,7 +108,8 @@ struct HostConfigDocument {
     restart_policy: Option<RestartDocument>,
     auto_remove: Option<bool>,
     links: Option<Vec<String>>,
-    port_bindings: Option<BTreeMap<String, IgnoredAny>>,
+    /// Only its keys are of interest.
+    port_bindings: Option<BTreeMap<String, Option<IgnoredAny>>>,
     publish_all_ports: Option<bool>,
 }
 

@@ -131,7 +131,7 @@ impl Room {
         let catalog = Catalog::new(&consul.url());
         catalog.becomes(&format!("{run}:{}:80", web.name), "passing", Duration::from_secs(20)).await;
 
-        let host_name = &web.id[..12];
+        let host_name = web.id.get(..12).unwrap();
         match self.replacement {
             Replacement::Good => self.say(&run, &format!("not {host_name}")).await,
             Replacement::Bad => self.say(&run, "nobody x").await,

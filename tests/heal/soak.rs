@@ -85,7 +85,7 @@ async fn random_faults_end_in_what_should_be_and_never_in_what_should_not() {
     println!(
         "{count} faults in {:.0} s, right {:.1} s later; {:?}; {} operations",
         faults.as_secs_f64(),
-        (begun.elapsed() - faults).as_secs_f64(),
+        begun.elapsed().saturating_sub(faults).as_secs_f64(),
         soak.done,
         soak.watch.created(),
     );
