@@ -14,6 +14,8 @@ pub struct Member {
     pub role: Role,
     /// It has a process, or Docker is about to start one.
     pub running: bool,
+    /// Its restart policy is waiting to start it again: Docker renames no such container.
+    pub restarting: bool,
     /// It was started at least once.
     pub ever_started: bool,
     /// Its restart policy: name and maximum of retries.
@@ -29,6 +31,7 @@ impl Member {
             id: container.id.clone(),
             role,
             running: matches!(container.state, State::Running | State::Paused | State::Restarting | State::Unknown(_)),
+            restarting: container.state == State::Restarting,
             ever_started: EventTime::parse(&container.started_at).is_some(),
             restart_policy: (container.life.restart_policy.name.clone(), container.life.restart_policy.maximum_retries),
         }

@@ -210,7 +210,7 @@ fn without_old(new: &Member, plan: &Plan) -> Step {
 
 fn both(old: &Member, new: &Member, plan: &Plan, proof: &Proof, memory: &Memory) -> Step {
     match (old.role, new.role) {
-        (Role::Settled, Role::Staged) => staged(new, plan, proof, memory),
+        (Role::Settled, Role::Staged) => staged(old, new, plan, proof, memory),
         (Role::Retired, Role::Staged) => match &memory.blocked {
             Some(why) => Step::RemoveNew(why.clone()),
             None => Step::RenameNew(Role::Settled),
@@ -222,21 +222,25 @@ fn both(old: &Member, new: &Member, plan: &Plan, proof: &Proof, memory: &Memory)
     }
 }
 
-/// Nothing has happened to the old one yet.
-fn staged(new: &Member, plan: &Plan, proof: &Proof, memory: &Memory) -> Step {
-    if let Some(why) = &memory.blocked {
-        return Step::RemoveNew(why.clone());
+/// Nothing has happened to the old one yet, but for the stop that ends a crash loop.
+fn staged(old: &Member, new: &Member, plan: &Plan, proof: &Proof, memory: &Memory) -> Step {
+    let given_up = match &memory.blocked {
+        Some(why) => Some(why.clone()),
+        None => (!plan.fresh).then(|| "interrupted before anything had happened".to_owned()),
+    };
+    if let Some(why) = given_up {
+        // Docker would have started it again, and nobody else will after that stop.
+        let was_stopped = plan.cause == Cause::CrashLoop && !old.running && !memory.old_started;
+        return if was_stopped { Step::StartOld } else { Step::RemoveNew(why) };
     }
-    if !plan.fresh {
-        return Step::RemoveNew("interrupted before anything had happened".to_owned());
-    }
+    let retire = if old.restarting { Step::StopOld } else { Step::RenameOld(Role::Retired) };
     match plan.order {
-        Order::StopFirst => Step::RenameOld(Role::Retired),
+        Order::StopFirst => retire,
         Order::StartFirst if memory.start_error.is_some() => discard(new, plan, proof, memory),
         Order::StartFirst if !new.ever_started => Step::StartNew,
         Order::StartFirst => match proof {
             Proof::Pending => Step::Verify,
-            Proof::Good => Step::RenameOld(Role::Retired),
+            Proof::Good => retire,
             Proof::Bad { .. } => discard(new, plan, proof, memory),
         },
     }

@@ -27,13 +27,15 @@ struct World {
 }
 
 fn member(id: &str, role: Role, running: bool, policy: RestartName) -> Member {
-    Member { id: ContainerId::new(id), role, running, ever_started: running, restart_policy: (policy, 0) }
+    let id = ContainerId::new(id);
+    Member { id, role, running, restarting: false, ever_started: running, restart_policy: (policy, 0) }
 }
 
 impl World {
     fn new(shape: &Shape) -> Self {
         let mut old = member("old", Role::Settled, shape.old_runs, shape.policy.clone());
         old.ever_started = true;
+        old.restarting = shape.cause == Cause::CrashLoop;
         let new = member("new", Role::Staged, false, RestartName::No);
         Self { old: Some(old), new: Some(new), shape: shape.clone() }
     }
@@ -70,7 +72,9 @@ impl World {
         match step {
             Step::RenameOld(role) => {
                 assert!(!is_taken(*role), "two containers with one name");
-                self.old.as_mut().unwrap().role = *role;
+                let old = self.old.as_mut().unwrap();
+                assert!(!old.restarting, "Docker renames no container that it is about to start again");
+                old.role = *role;
             }
             Step::RenameNew(role) => {
                 assert!(!is_taken(*role), "two containers with one name");
@@ -88,9 +92,13 @@ impl World {
                 let new_runs = self.new.as_ref().is_some_and(|new| new.running);
                 assert!(self.shape.order == Order::StartFirst || !new_runs, "both run at once, and must not");
                 memory.old_started = true;
-                self.old.as_mut().unwrap().running = true;
+                let old = self.old.as_mut().unwrap();
+                (old.running, old.restarting) = (true, self.shape.cause == Cause::CrashLoop);
             }
-            Step::StopOld => self.old.as_mut().unwrap().running = false,
+            Step::StopOld => {
+                let old = self.old.as_mut().unwrap();
+                (old.running, old.restarting) = (false, false);
+            }
             Step::PolicyNew => self.new.as_mut().unwrap().restart_policy.0 = self.shape.policy.clone(),
             Step::PolicyOld => self.old.as_mut().unwrap().restart_policy.0 = RestartName::No,
             Step::PolicyOldBack => self.old.as_mut().unwrap().restart_policy.0 = self.shape.policy.clone(),
@@ -107,6 +115,7 @@ impl World {
     /// The daemon ends and begins again: what has the policy for it starts, everything else is down.
     fn daemon_restarts(&mut self) {
         for it in [&mut self.old, &mut self.new].into_iter().flatten() {
+            it.restarting = false;
             // `always` starts even what was stopped by hand; a container that was never started stays so.
             it.running = it.ever_started
                 && (it.restart_policy.0 == RestartName::Always
