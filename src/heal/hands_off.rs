@@ -59,7 +59,9 @@ impl Never {
         };
         let address = host.parse::<IpAddr>().ok();
         let here = host == "localhost" || address.is_some_and(|it| it.is_loopback() || self.host.contains(&it));
-        let publishes = container.bindings.values().flatten().any(|binding| binding.host_port == *port);
+        // While it does not run it has no ports; what it asks for is what it had.
+        let bindings = container.bindings.values().chain(container.life.published.values());
+        let publishes = bindings.flatten().any(|binding| binding.host_port == *port);
         let own_address = container.networks.values().any(|endpoint| {
             address.is_some_and(|it| {
                 endpoint.ipv4.map(IpAddr::V4) == Some(it) || endpoint.ipv6.map(IpAddr::V6) == Some(it)
