@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::brakes::Node;
+use super::brakes::{Brake, Node};
 use super::cause::{Cause, CriticalCheck, Diagnosis};
 use super::cluster::{Asks, Keys, Pauses, Slots};
 use super::hands_off::Never;
@@ -144,6 +144,10 @@ pub struct Watcher<E, S> {
     complete: bool,
     current: Option<Current>,
     slots: Option<Slots>,
+    /// The cluster had no slot: it is not asked again before then.
+    no_slot: Option<(Instant, Brake)>,
+    /// Other instances of their services spoke against it: they are not asked again before then.
+    held: HashMap<ContainerId, (Instant, Brake)>,
     /// Operations that an earlier run left, and when to look for more.
     unfinished: VecDeque<unfinished::Unfinished>,
     look_for_unfinished: Option<Instant>,
@@ -195,6 +199,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             stream_lost: None,
             complete: false,
             current: None,
+            no_slot: None,
+            held: HashMap::new(),
             unfinished: VecDeque::new(),
             look_for_unfinished: None,
             pauses: Pauses::default(),

@@ -18,7 +18,7 @@ use crate::heal::policy::Applies;
 use crate::heal::tell::{Kind, News};
 
 /// A brake without an end of its own is asked again after so long.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// When the node is the suspect it is looked at again after so long.
 const SUSPECT: Duration = Duration::from_secs(60);
@@ -155,7 +155,11 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             watched: self.watched.values().filter(|it| it.hands_off.is_none()).count(),
             consul: self.seen.borrow().reachable,
         };
-        let decided = decide(&at_hand, now);
+        let mut held = self.no_slot.iter().chain(self.held.get(id)).filter(|(until, _)| *until > now);
+        let decided = match (decide(&at_hand, now), held.next()) {
+            (Decision::Act(_), Some((_, brake))) if *cause != Cause::Asked => Decision::Refuse(brake.clone()),
+            (decided, _) => decided,
+        };
         let observe = self.place.heal.mode == HealMode::Observe || watched.policy.applies == Applies::Observe;
         match decided {
             Decision::Act(action) if observe && *cause != Cause::Asked => {

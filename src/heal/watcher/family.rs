@@ -8,6 +8,7 @@ use crate::consul::Store;
 use crate::docker::names::{self, Role};
 use crate::docker::spec::label;
 use crate::docker::{Container, ContainerId, Control, Engine, EventTime, NetworkMode, Sight, State};
+use crate::heal::cause::Diagnosis;
 use crate::registration::Peers;
 
 impl<E: Engine + Control, S: Store> Peers for Watcher<E, S> {
@@ -75,12 +76,13 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             .collect()
     }
 
-    /// Whether one of its parents has to be healed first.
+    /// Whether one of its parents has to be healed first, or may have to.
     pub(super) fn waits_for_parent(&self, container: &Container) -> Option<String> {
         parents(container).find_map(|parent| {
             let there =
                 self.watched.iter().find(|(id, it)| id.as_str() == parent || it.sight.container.name == parent)?;
-            there.1.diagnosis.cause().is_some().then(|| there.1.sight.container.name.clone())
+            let ill = matches!(there.1.diagnosis, Diagnosis::Sick { .. } | Diagnosis::Watch { .. });
+            ill.then(|| there.1.sight.container.name.clone())
         })
     }
 

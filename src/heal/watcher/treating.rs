@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
+use super::considering::ASK_AGAIN;
 use super::unfinished::{Resumed, Unfinished};
 use super::{Current, Watcher};
 use crate::config::WithoutConsul;
@@ -167,6 +168,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                     Ok(treated) => self.treated(current, &treated, now),
                     Err(brake) => {
                         self.undo(&current);
+                        // Asked again at once it would say the same again, and so on.
+                        let until = now + ASK_AGAIN;
+                        if let Brake::Service(_) = brake {
+                            self.held.retain(|_, (until, _)| *until > now);
+                            self.held.insert(current.id.clone(), (until, brake.clone()));
+                        } else {
+                            self.no_slot = Some((until, brake.clone()));
+                        }
                         self.refused(&current.id, &current.cause, &current.evidence, &brake, now);
                     }
                 }
