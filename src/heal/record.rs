@@ -137,6 +137,11 @@ impl Record {
         self.well_since = None;
     }
 
+    /// The last attempt did nothing, and the next one would not at once either.
+    pub fn postpone(&mut self, until: Instant) {
+        self.next_at = self.next_at.max(Some(until));
+    }
+
     /// The attempt brought a container that works.
     pub fn succeeded(&mut self) {
         self.restarted = false;

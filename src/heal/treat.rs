@@ -231,9 +231,12 @@ async fn restart<E: Engine + Control>(
     proved(restarted, docker, patient, passing, shutdown).await
 }
 
-fn unhelped(error: &DockerError) -> Cure {
+async fn unhelped<E: Engine>(error: &DockerError, docker: &Arc<E>, id: &ContainerId) -> Cure {
     match classify(error) {
-        Trouble::Gone => Cure::Cancelled("it was removed".to_owned()),
+        // Or the one whose namespace it shares: then only a replacement helps.
+        Trouble::Gone if matches!(docker.inspect(id.as_str()).await, Err(DockerError::NotFound(_))) => {
+            Cure::Cancelled("it was removed".to_owned())
+        }
         Trouble::Unknown => Cure::Interrupted(error.to_string()),
         _ => Cure::NoBetter(error.to_string()),
     }
@@ -248,7 +251,7 @@ async fn proved<E: Engine>(
     shutdown: &CancellationToken,
 ) -> Cure {
     if let Err(error) = started {
-        return unhelped(&error);
+        return unhelped(&error, docker, &patient.id).await;
     }
     let mut verification = Verification::default();
     while !shutdown.is_cancelled() {

@@ -195,7 +195,9 @@ impl<E: Engine + Control> Operation<E> {
     /// Whether a refusal changes the plan; otherwise the step is tried again.
     fn give_in(step: &Step, error: &DockerError, memory: &mut Memory) -> bool {
         let trouble = classify(error);
-        if matches!(trouble, Trouble::Unknown | Trouble::Gone | Trouble::Busy) {
+        // A container that was there a moment ago and cannot be started because one is gone shares the namespace of that one.
+        let of_another = trouble == Trouble::Gone && *step == Step::StartNew;
+        if matches!(trouble, Trouble::Unknown | Trouble::Gone | Trouble::Busy) && !of_another {
             return false;
         }
         match step {

@@ -85,9 +85,11 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         };
         let record = self.records.entry(place.to_owned()).or_default();
         let before = record.clone();
-        let charged = !matches!(cause, Cause::Orphaned | Cause::Asked);
+        let charged = *cause != Cause::Asked;
         if charged {
             record.begin(&policy, now, fastrand::f64());
+        }
+        if charged && *cause != Cause::Orphaned {
             self.node.began(now);
         }
         self.current = Some(Current {
@@ -194,8 +196,16 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     fn undo(&mut self, current: &Current) {
         if current.charged {
             self.records.insert(current.name.clone(), current.before.clone());
+        }
+        if current.charged && current.cause != Cause::Orphaned {
             self.node.undo();
         }
+    }
+
+    /// The same, where what stood in the way may still be there: without a wait it would be begun again at once, and so on.
+    fn undo_for_now(&mut self, current: &Current, now: Instant) {
+        self.undo(current);
+        self.records.entry(current.name.clone()).or_default().postpone(now + ASK_AGAIN);
     }
 
     fn treated(&mut self, current: Current, treated: &Treated, now: Instant) {
@@ -214,9 +224,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 let why = why.clone();
                 self.give_up(&current.id, &current.name, &treated.cause, &why, now);
             }
-            Cure::Cancelled(_) => self.undo(&current),
+            Cure::Cancelled(_) => self.undo_for_now(&current, now),
             Cure::Interrupted(_) => {
-                self.undo(&current);
+                self.undo_for_now(&current, now);
                 // What is half-way is finished before anything else is begun.
                 self.look_for_unfinished = Some(now);
             }
