@@ -75,6 +75,8 @@ impl<E: Engine + Control> Operation<E> {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut report = Report { outcome: None, trouble: None, steps: Vec::new(), outage: Duration::ZERO };
         let mut last: Option<(Step, u32)> = None;
+        // The last error was an answer.
+        let mut refused = false;
         let mut patience = LOOK_AGAIN;
         let mut down_since: Option<Instant> = None;
         // The first failure is why; what follows from it is not.
@@ -125,6 +127,11 @@ impl<E: Engine + Control> Operation<E> {
                 _ => 1,
             };
             last = Some((step.clone(), tries));
+            if tries > TRIES && step == Step::StartNew && refused {
+                // It answers, and says no: what is in the way may stay for ever, and everything else waits for this one.
+                memory.start_error.clone_from(&report.trouble);
+                continue;
+            }
             if tries > TRIES {
                 let trouble = report.trouble.take().unwrap_or_else(|| "it changes nothing".to_owned());
                 report.trouble = Some(format!("{} does not succeed: {trouble}", step.as_str()));
@@ -135,6 +142,7 @@ impl<E: Engine + Control> Operation<E> {
             match self.take(&step, &mut memory, shutdown).await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
+                    refused = classify(&error) != Trouble::Unknown;
                     report.trouble = Some(error.to_string());
                     if !Self::give_in(&step, &error, &mut memory) {
                         wait(backoff.next(fastrand::f64()), shutdown).await;

@@ -76,13 +76,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             .collect()
     }
 
-    /// Whether one of its parents has to be healed first, or may have to.
+    /// Whether one of its parents has to be healed first, or may have to, or does not run: then it cannot be started.
     pub(super) fn waits_for_parent(&self, container: &Container) -> Option<String> {
         parents(container).find_map(|parent| {
             let there =
                 self.watched.iter().find(|(id, it)| id.as_str() == parent || it.sight.container.name == parent)?;
             let ill = matches!(there.1.diagnosis, Diagnosis::Sick { .. } | Diagnosis::Watch { .. });
-            ill.then(|| there.1.sight.container.name.clone())
+            let down = there.1.sight.container.state != State::Running;
+            (ill || down).then(|| there.1.sight.container.name.clone())
         })
     }
 
