@@ -210,6 +210,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
 
     fn treated(&mut self, current: Current, treated: &Treated, now: Instant) {
         self.tell(News::treatment(treated, &current.evidence));
+        if treated.report.is_none() {
+            // A clone that was made and then not wanted may be there still: it would stand in the way of the next one.
+            self.look_for_unfinished = Some(now);
+        }
         let record = self.records.entry(current.name.clone()).or_default();
         if treated.action == Action::Restart {
             record.restarted = true;
