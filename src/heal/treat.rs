@@ -10,7 +10,7 @@ use super::cause::{Cause, Context, CriticalCheck, Diagnosis, diagnose};
 use super::decide::Action;
 use super::history::History;
 use super::operation::prepare::{Prepared, Surroundings, Unprepared, prepare};
-use super::operation::run::{Operation, Passing, Report, pre_stop, wait};
+use super::operation::run::{Hands, Operation, Passing, Report, pre_stop, wait};
 use super::operation::verify::{Demands, Proof, Verification};
 use super::operation::{Memory, Order, Outcome};
 use super::policy::{Policy, Strategy};
@@ -47,6 +47,8 @@ pub struct Patient {
     pub around: Surroundings,
     /// What the container has to show afterwards.
     pub demands: Demands,
+    /// What an operator does meanwhile.
+    pub hands: Hands,
 }
 
 /// What came of it.
@@ -198,6 +200,7 @@ async fn replace<E: Engine + Control>(
         drain,
         pre_stop: patient.policy.pre_stop.clone(),
         passing: Arc::clone(passing),
+        hands: patient.hands.clone(),
     };
     let report = operation.run(shutdown).await;
     let cure = cure(&report);

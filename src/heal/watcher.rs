@@ -28,6 +28,7 @@ use super::cause::{Cause, CriticalCheck, Diagnosis};
 use super::cluster::{Asks, Keys, Pauses, Slots};
 use super::hands_off::Never;
 use super::history::History;
+use super::operation::run::Hands;
 use super::policy::Policy;
 use super::record::Record;
 use super::status::Asked;
@@ -36,7 +37,7 @@ use crate::config;
 use crate::consul::{ConsulSeen, Store};
 use crate::docker::names::{self, Role};
 use crate::docker::spec::ApiVersion;
-use crate::docker::{Binding, Container, ContainerId, Control, Engine, Heard, Sight, State};
+use crate::docker::{Binding, Container, ContainerId, Control, Engine, Event, EventKind, Heard, Sight, Signal, State};
 use crate::registration;
 
 use treating::Job;
@@ -109,13 +110,16 @@ struct Current {
     /// What was remembered before it began, for when nothing came of it.
     before: Record,
     charged: bool,
+    /// What an operator does meanwhile.
+    hands: Hands,
 }
 
 impl Current {
     /// What keeps everything else waiting and is charged to nobody.
     fn uncharged(id: ContainerId, name: &str, cause: Cause, evidence: &str) -> Self {
         let (name, evidence) = (name.to_owned(), evidence.to_owned());
-        Self { id, name, cause, evidence, since: SystemTime::now(), before: Record::default(), charged: false }
+        let (since, before, hands) = (SystemTime::now(), Record::default(), Hands::default());
+        Self { id, name, cause, evidence, since, before, charged: false, hands }
     }
 }
 
@@ -268,6 +272,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         match heard {
             Heard::Event(event) => {
                 self.histories.entry(event.container.clone()).or_default().event(&event, now);
+                self.watch_hands(&event);
                 if self.watched.contains_key(&event.container) {
                     self.schedule(&event.container, now);
                 } else {
@@ -298,6 +303,20 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 self.consider_all(now);
             }
             Heard::Missed => self.histories.values_mut().for_each(History::missed),
+        }
+    }
+
+    /// An operator may stop the very container that is being replaced, or the one that has just got its place.
+    fn watch_hands(&self, event: &Event) {
+        let (Some(current), Some(watched), EventKind::Kill(signal)) =
+            (&self.current, self.watched.get(&event.container), &event.kind)
+        else {
+            return;
+        };
+        let container = &watched.sight.container;
+        let ends = signal.is_none_or(|signal| Signal(signal).ends(container.stop_signal));
+        if ends && container.name == current.name {
+            current.hands.heard_of_stop(&event.container);
         }
     }
 

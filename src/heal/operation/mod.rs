@@ -104,6 +104,8 @@ pub struct Memory {
     pub drained: bool,
     /// The old one's own command before its stop has been run.
     pub prepared_for_stop: bool,
+    /// An operator stopped whichever of the two had the place: nothing is to run there.
+    pub unwanted: bool,
 }
 
 /// One thing to do. Each is harmless when it was done already.
@@ -225,12 +227,13 @@ fn both(old: &Member, new: &Member, plan: &Plan, proof: &Proof, memory: &Memory)
 /// Nothing has happened to the old one yet, but for the stop that ends a crash loop.
 fn staged(old: &Member, new: &Member, plan: &Plan, proof: &Proof, memory: &Memory) -> Step {
     let given_up = match &memory.blocked {
+        _ if memory.unwanted => Some("an operator stopped the container".to_owned()),
         Some(why) => Some(why.clone()),
         None => (!plan.fresh).then(|| "interrupted before anything had happened".to_owned()),
     };
     if let Some(why) = given_up {
         // Docker would have started it again, and nobody else will after that stop.
-        let was_stopped = plan.cause == Cause::CrashLoop && !old.running && !memory.old_started;
+        let was_stopped = plan.cause == Cause::CrashLoop && !old.running && !memory.old_started && !memory.unwanted;
         return if was_stopped { Step::StartOld } else { Step::RemoveNew(why) };
     }
     let retire = if old.restarting { Step::StopOld } else { Step::RenameOld(Role::Retired) };
@@ -248,6 +251,10 @@ fn staged(old: &Member, new: &Member, plan: &Plan, proof: &Proof, memory: &Memor
 
 /// The new one has the place; the old one is still there.
 fn placed(old: &Member, new: &Member, plan: &Plan, proof: &Proof, memory: &Memory) -> Step {
+    if memory.unwanted && new.ever_started && !new.running {
+        // It ended because somebody wanted it: that is nothing against it, and the old one is not wanted either.
+        return commit(old, new, plan, memory);
+    }
     if !new.ever_started && memory.start_error.is_none() {
         return if old.running { Step::StopOld } else { Step::StartNew };
     }
@@ -292,7 +299,7 @@ fn undo(old: &Member, new: &Member, plan: &Plan, memory: &Memory) -> Step {
     if !old.restart_policy_is(&plan.restart_policy) {
         return Step::PolicyOldBack;
     }
-    let wanted = plan.old_should_run() && plan.on_failure != OnFailure::Stop;
+    let wanted = plan.old_should_run() && plan.on_failure != OnFailure::Stop && !memory.unwanted;
     if wanted && !old.running && !memory.old_started && memory.blocked.is_none() {
         return Step::StartOld;
     }

@@ -1,7 +1,9 @@
 //! Takes the steps of an operation: look at both, ask [`next`], do that one thing, look again. Whatever a call answers, the
 //! next look decides: an answer that was lost costs a look.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -30,6 +32,32 @@ const TRIES: u32 = 8;
 /// registered for it.
 pub type Passing = Arc<dyn Fn(&ContainerId) -> Option<bool> + Send + Sync>;
 
+/// Which stops are ours, and whether there was another one. An operation tells before it stops something; whoever hears the
+/// events tells what an operator does meanwhile.
+#[derive(Debug, Clone, Default)]
+pub struct Hands {
+    ours: Arc<Mutex<BTreeSet<ContainerId>>>,
+    unwanted: Arc<AtomicBool>,
+}
+
+impl Hands {
+    /// This one is about to be stopped by us.
+    pub fn stops(&self, id: &ContainerId) {
+        self.ours.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+    }
+
+    /// The container in the place was stopped through Docker: by an operator, if it was not by us.
+    pub fn heard_of_stop(&self, id: &ContainerId) {
+        if !self.ours.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+            self.unwanted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn unwanted(&self) -> bool {
+        self.unwanted.load(Ordering::Relaxed)
+    }
+}
+
 /// An operation under way.
 pub struct Operation<E> {
     /// The engine.
@@ -50,6 +78,8 @@ pub struct Operation<E> {
     pub pre_stop: Vec<String>,
     /// What Consul says.
     pub passing: Passing,
+    /// What an operator does meanwhile.
+    pub hands: Hands,
 }
 
 /// How an operation ended, or why it did not.
@@ -104,10 +134,14 @@ impl<E: Engine + Control> Operation<E> {
             if let Some(failed) = &failed {
                 proof = failed.clone();
             }
+            memory.unwanted = self.hands.unwanted();
             let (old, new) = (old.as_ref().map(Member::of), new.as_ref().map(Member::of));
             let step = next(old.as_ref(), new.as_ref(), &self.plan, &proof, &memory);
             if let Step::Done(outcome) = step {
                 let kept = match (&outcome, &failed) {
+                    (Outcome::Replaced, _) if memory.unwanted => {
+                        Some(Outcome::Cancelled("an operator stopped the container".to_owned()))
+                    }
                     (Outcome::Replaced, Some(proof)) => Some(Outcome::KeptNew(proof.failure(&memory))),
                     _ => None,
                 };
@@ -175,7 +209,10 @@ impl<E: Engine + Control> Operation<E> {
             Step::RenameOld(role) => docker.rename(old, &name(*role)).await,
             Step::RenameNew(role) => docker.rename(new, &name(*role)).await,
             Step::StartNew => docker.start(new).await,
-            Step::StopNew => docker.stop(new, self.stop_timeout).await,
+            Step::StopNew => {
+                self.hands.stops(&self.new);
+                docker.stop(new, self.stop_timeout).await
+            }
             Step::StartOld => {
                 memory.old_started = true;
                 docker.start(old).await
@@ -184,6 +221,7 @@ impl<E: Engine + Control> Operation<E> {
                 if !std::mem::replace(&mut memory.prepared_for_stop, true) {
                     pre_stop(docker, &self.old, &self.pre_stop).await;
                 }
+                self.hands.stops(&self.old);
                 docker.stop(old, self.stop_timeout).await
             }
             Step::PolicyNew => docker.set_restart_policy(new, &self.plan.restart_policy).await,

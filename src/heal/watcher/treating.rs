@@ -18,7 +18,7 @@ use crate::heal::cluster::slots::RENEW_EVERY;
 use crate::heal::cluster::{Ask, Slots, Taken};
 use crate::heal::decide::Action;
 use crate::heal::operation::prepare::Surroundings;
-use crate::heal::operation::run::Passing;
+use crate::heal::operation::run::{Hands, Passing};
 use crate::heal::operation::verify::Demands;
 use crate::heal::service;
 use crate::heal::tell::{Kind, News};
@@ -82,7 +82,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             stopped: self.records.get(place).is_some_and(|record| record.is_stopped(id)),
             around,
             demands: Demands { within: policy.verify_timeout, for_so_long: policy.min_healthy },
+            hands: Hands::default(),
         };
+        let hands = patient.hands.clone();
         let record = self.records.entry(place.to_owned()).or_default();
         let before = record.clone();
         let charged = *cause != Cause::Asked;
@@ -100,6 +102,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             since: SystemTime::now(),
             before,
             charged,
+            hands,
         });
         tracing::info!(event = "heal_begin", container = %id, name = place, cause = cause.as_str(), action = action.as_str(), "{place} is {cause} ({evidence}): {}", action.as_str());
         let docker = Arc::clone(&self.docker);

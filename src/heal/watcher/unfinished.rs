@@ -62,8 +62,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             ..unfinished.plan.clone()
         };
         tracing::info!(event = "heal_resume", name = %plan.name, op = %plan.op, "{}: finishing a replacement that was left half-way", plan.name);
-        self.current =
-            Some(super::Current::uncharged(unfinished.old.clone(), &plan.name, plan.cause.clone(), "left half-way"));
+        let current =
+            super::Current::uncharged(unfinished.old.clone(), &plan.name, plan.cause.clone(), "left half-way");
+        let hands = current.hands.clone();
+        self.current = Some(current);
         let second = std::time::Duration::from_secs;
         let operation = Operation {
             docker: Arc::clone(&self.docker),
@@ -77,6 +79,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             pre_stop: policy.as_ref().map_or_else(Vec::new, |policy| policy.pre_stop.clone()),
             passing: self.passing(),
             plan,
+            hands,
         };
         let shutdown = self.shutdown.clone();
         self.jobs.spawn(async move {
