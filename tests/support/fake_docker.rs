@@ -340,6 +340,11 @@ impl FakeDocker {
         self.lock().end(id, code);
     }
 
+    /// The kernel kills one of its processes for want of memory, and the first one lives on.
+    pub fn out_of_memory(&self, id: &ContainerId) {
+        self.lock().emit(id, EventKind::Other("oom".to_owned()));
+    }
+
     /// `docker kill -s`: KILL ends it, every other signal is ignored by its process.
     pub fn kill(&self, id: &ContainerId, signal: u8) {
         self.lock().signal(id, signal);

@@ -8,7 +8,7 @@ use remora::docker::http::CALL_TIMEOUT;
 use remora::docker::{ContainerId, Control, DockerError, Document, EventKind, State as Status};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::behaviour::{Behaviour, Whom, has_label};
 use super::{FakeDocker, Mood, Shared, refused};
@@ -32,7 +32,7 @@ enum Fault {
 /// What was changed through [`Control`], and what shall go wrong.
 #[derive(Default)]
 pub(super) struct Script {
-    log: Vec<String>,
+    log: Vec<(Instant, String)>,
     faults: BTreeMap<usize, Fault>,
     pause_after: Option<usize>,
     held: usize,
@@ -77,6 +77,11 @@ impl FakeDocker {
     /// The changes that were asked for so far, also those that failed or did nothing, in words: `create web`, `start web`,
     /// `rename web web.old`…; names are those of that moment.
     pub fn changes(&self) -> Vec<String> {
+        self.lock().script.log.iter().map(|(_, line)| line.clone()).collect()
+    }
+
+    /// The same with the time of each.
+    pub fn changes_with_times(&self) -> Vec<(Instant, String)> {
         self.lock().script.log.clone()
     }
 }
@@ -227,7 +232,7 @@ impl FakeDocker {
                 None
             } else {
                 let line = words(&shared);
-                shared.script.log.push(line);
+                shared.script.log.push((Instant::now(), line));
                 Some((shared.script.faults.remove(&number), shared.mood, shared.latency))
             }
         };
