@@ -308,8 +308,9 @@ pub struct Life {
     pub namespaces: Vec<String>,
     /// Names of containers that it links to (`--link`).
     pub links: Vec<String>,
-    /// Ports that the host publishes when it runs, while it does not: [`Container::bindings`] is empty then.
-    pub published: BTreeSet<Port>,
+    /// Ports of the host that it asks for, whether it runs or not; number 0 is one that Docker chooses. What it has while it runs
+    /// is in [`Container::bindings`].
+    pub published: LiteMap<Port, Vec<Binding>>,
 }
 
 impl Life {

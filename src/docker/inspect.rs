@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use litemap::LiteMap;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 
 use super::container::{
     Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, Protocol, Signal,
@@ -108,8 +108,7 @@ struct HostConfigDocument {
     restart_policy: Option<RestartDocument>,
     auto_remove: Option<bool>,
     links: Option<Vec<String>>,
-    /// Only its keys are of interest.
-    port_bindings: Option<BTreeMap<String, Option<IgnoredAny>>>,
+    port_bindings: Option<BTreeMap<String, Option<Vec<BindingDocument>>>>,
     publish_all_ports: Option<bool>,
 }
 
@@ -209,11 +208,7 @@ fn container(
     let exposed: BTreeSet<Port> =
         config.exposed_ports.into_iter().flatten().filter_map(|(port, _)| read_port(&port)).collect();
     let bindings = read_bindings(network.ports);
-    if bindings.is_empty() {
-        let asked = host_config.port_bindings.iter().flatten().filter_map(|(port, _)| read_port(port));
-        let all = exposed.iter().filter(|_| host_config.publish_all_ports == Some(true)).copied();
-        life.published = asked.chain(all).collect();
-    }
+    life.published = read_published(&exposed, &host_config);
     Container {
         id: ContainerId::new(id),
         name: name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -258,8 +253,29 @@ fn read_life(config: &ConfigDocument, host_config: &HostConfigDocument, error: &
             .flatten()
             .filter_map(|link| Some(link.split(':').next()?.trim_start_matches('/').to_owned()))
             .collect(),
-        published: BTreeSet::new(),
+        published: LiteMap::new(),
     }
+}
+
+/// What `-p` and `-P` ask for. A port that Docker chooses has number 0.
+fn read_published(exposed: &BTreeSet<Port>, host_config: &HostConfigDocument) -> LiteMap<Port, Vec<Binding>> {
+    let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let asked = |binding: &BindingDocument| {
+        let host_port = binding.host_port.as_deref().unwrap_or_default().parse().unwrap_or(0);
+        let host_ip = match binding.host_ip.as_deref().unwrap_or_default() {
+            "" => anywhere,
+            text => text.parse().ok()?,
+        };
+        Some(Binding { host_ip, host_port })
+    };
+    let named = host_config.port_bindings.iter().flatten().filter_map(|(port, bindings)| {
+        Some((read_port(port)?, bindings.iter().flatten().filter_map(asked).collect::<Vec<_>>()))
+    });
+    let mut published: LiteMap<_, _> = named.filter(|(_, bindings)| !bindings.is_empty()).collect();
+    for port in exposed.iter().filter(|_| host_config.publish_all_ports == Some(true)) {
+        published.entry(*port).or_insert_with(|| vec![Binding { host_ip: anywhere, host_port: 0 }]);
+    }
+    published
 }
 
 fn read_state(word: &str) -> State {

@@ -37,7 +37,7 @@ use crate::config;
 use crate::consul::{ConsulSeen, Store};
 use crate::docker::names::{self, Role};
 use crate::docker::spec::ApiVersion;
-use crate::docker::{Binding, Container, ContainerId, Control, Engine, Event, EventKind, Heard, Sight, Signal, State};
+use crate::docker::{Container, ContainerId, Control, Engine, Event, EventKind, Heard, Sight, Signal, State};
 use crate::registration;
 
 use treating::Job;
@@ -394,9 +394,13 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             // It has the place of one that was: published by us, unless it is another agent's on this engine.
             return registration::left_out(&sight.container, self, &self.place.rules).is_none();
         }
-        let before_its_end = before_its_end(sight);
+        let running = if sight.container.state == State::Running {
+            sight.clone()
+        } else {
+            Sight { container: Arc::new(family::as_if_it_ran(&sight.container)), ..*sight }
+        };
         matches!(
-            registration::register(before_its_end.as_ref().unwrap_or(sight), self, &self.place.rules).verdict,
+            registration::register(&running, self, &self.place.rules).verdict,
             registration::Verdict::Services(planned) if !planned.is_empty()
         )
     }
@@ -462,17 +466,4 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     fn tell(&self, news: News) {
         self.telling.tell(news);
     }
-}
-
-/// A container that ended, as it was while it ran: whoever ended before this agent started was never seen to be published.
-fn before_its_end(sight: &Sight) -> Option<Sight> {
-    if sight.container.state != State::Exited {
-        return None;
-    }
-    let mut container = (*sight.container).clone();
-    container.state = State::Running;
-    // Which port of the host it had is of no account here.
-    let somewhere = Binding { host_ip: std::net::Ipv4Addr::UNSPECIFIED.into(), host_port: 1 };
-    container.bindings = container.life.published.iter().map(|port| (*port, vec![somewhere])).collect();
-    Some(Sight { container: Arc::new(container), draining: false, settling: false })
 }

@@ -6,16 +6,18 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use litemap::LiteMap;
 use remora::config::{Heal, HostAddress, Publish};
 use remora::consul::{ActualCheck, ActualService, ConsulError, ConsulSeen, Service, Snapshot, Status};
 use remora::docker::observe::Observer;
 use remora::docker::spec::OPERATION_LABELS;
 use remora::docker::{Container, ContainerId, HealthStatus, State};
 use remora::heal::cluster::{Ask, Keys, Wish};
+use remora::heal::hands_off::Never;
 use remora::heal::status::{self, Asking};
 use remora::heal::tell::Telling;
 use remora::heal::teller::Teller;
-use remora::heal::watcher::{Ends, Never, Place, Watcher};
+use remora::heal::watcher::{Ends, Place, Watcher};
 use remora::reconcile::GivenUp;
 use remora::registration::Settings;
 use remora::telemetry::{DockerView, Metrics};
@@ -196,7 +198,7 @@ impl Ward {
             id: "n1:web:80".to_owned(),
             name: "web".to_owned(),
             meta: [(Service::META_CONTAINER.to_owned(), id.as_str().to_owned())].into(),
-            checks: [("n1:web:80:http".to_owned(), check)].into(),
+            checks: LiteMap::from_iter([("n1:web:80:http".to_owned(), check)]),
             ..ActualService::default()
         };
         let services = [(service.id.clone(), Arc::new(service))].into();

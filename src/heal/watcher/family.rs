@@ -1,6 +1,7 @@
 //! Who shares whose namespaces. A dependent holds its parent's *id*: when the parent was replaced, the dependent's namespace is
 //! gone for good; when it was restarted, the dependent has only its loopback left.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::Watcher;
@@ -103,6 +104,24 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     pub(super) fn is_linked(&self, container: &Container) -> bool {
         self.watched.values().any(|it| it.sight.container.life.links.contains(&container.name))
     }
+}
+
+/// What ended has neither ports nor addresses any more. Whether it is published is asked of what it will have when it runs.
+pub(super) fn as_if_it_ran(container: &Container) -> Container {
+    let mut running = container.clone();
+    running.state = State::Running;
+    if running.bindings.is_empty() {
+        running.bindings.clone_from(&container.life.published);
+    }
+    for binding in running.bindings.iter_mut().flat_map(|(_, bindings)| bindings) {
+        // Which one Docker chooses makes no difference.
+        binding.host_port = binding.host_port.max(1);
+    }
+    for (_, endpoint) in running.networks.iter_mut().filter(|(_, it)| it.ipv4.is_none() && it.ipv6.is_none()) {
+        // Any address: one of those that are reserved for examples (RFC 5737).
+        endpoint.ipv4 = Some(Ipv4Addr::new(192, 0, 2, 1));
+    }
+    running
 }
 
 /// The containers whose namespaces it shares, as Docker names them.
