@@ -311,3 +311,28 @@ fn who_takes_the_name_in_the_middle_keeps_it() {
     let step = next(world.old.as_ref(), world.new.as_ref(), &world.plan(true), &Proof::Pending, &memory);
     assert_eq!(step, Step::RemoveNew("taken".to_owned()));
 }
+
+#[test]
+fn whoever_stops_it_in_the_middle_finds_nothing_running() {
+    for order in [Order::StartFirst, Order::StopFirst] {
+        let shape = Shape { order, ..shapes()[0].clone() };
+        let mut world = World::new(&shape);
+        let mut memory = Memory { unwanted: true, ..Memory::default() };
+        world.old.as_mut().unwrap().running = false;
+        let step = next(world.old.as_ref(), world.new.as_ref(), &world.plan(true), &Proof::Pending, &memory);
+        assert!(matches!(step, Step::RemoveNew(_)), "{step:?}");
+
+        world.old.as_mut().unwrap().role = Role::Retired;
+        let new = world.new.as_mut().unwrap();
+        (new.role, new.ever_started) = (Role::Settled, true);
+        for _ in 0..10 {
+            let step = next(world.old.as_ref(), world.new.as_ref(), &world.plan(true), &world.proof(), &memory);
+            if let Step::Done(outcome) = step {
+                assert_eq!(outcome, Outcome::Replaced);
+                break;
+            }
+            world.apply(&step, &mut memory);
+        }
+        assert!(world.old.is_none() && !world.new.unwrap().running, "{order}");
+    }
+}
