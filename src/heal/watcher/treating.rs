@@ -226,6 +226,11 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 record.succeeded();
                 self.node.mark(&current.name, None);
             }
+            // It came to no operation: what an earlier run left may be in its way, and may have come into being only after the
+            // last look for such things, when that run died in the middle of the create call.
+            Cure::NoBetter(_) if treated.action == Action::Replace && treated.report.is_none() => {
+                self.look_for_unfinished = Some(now);
+            }
             Cure::NoBetter(_) => {}
             Cure::Hopeless(why) => {
                 let why = why.clone();
