@@ -135,6 +135,7 @@ impl Soak {
         *self.done.entry(fault).or_default() += 1;
         match fault {
             Fault::AgentKilled => {
+                self.everybody_runs().await;
                 self.scene.remora.kill().await;
                 self.watch.agent_restarted();
                 tokio::time::sleep(Duration::from_millis(self.rng.u64(..500))).await;
@@ -202,6 +203,21 @@ impl Soak {
             self.park.want(&name, down);
             self.replace(kind).await;
         }
+    }
+
+    /// Waits for those that ended. Docker remembers 256 events, and three of each probe are among them: on a busy engine it has
+    /// forgotten how somebody ended before the next agent asks, and then that is only told.
+    async fn everybody_runs(&self) {
+        eventually("everybody runs before the agent dies", IN_THE_END, async || {
+            for (name, _) in self.park.places.iter().filter(|(_, (_, wanted))| *wanted == Wanted::Well) {
+                let now = self.scene.engine.inspect_name(name).await.ok_or_else(|| format!("{name} is not there"))?;
+                if now["State"]["Running"] != true {
+                    return Err(format!("{name}: {}", now["State"]["Status"]));
+                }
+            }
+            Ok(())
+        })
+        .await;
     }
 
     /// So many as there were.

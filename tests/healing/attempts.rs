@@ -35,7 +35,7 @@ async fn after_the_last_attempt_it_is_given_up_for_an_hour() {
     let (ward, _) = hopeless(restarted()).await;
     let told = ward.hears("gave_up", "web", 30 * MINUTE).await;
     assert_eq!(attempts(&ward), 3);
-    assert!(told.text.contains("3 attempts within 1800s did not help"), "{}", told.text);
+    assert!(told.text.contains("3 attempts within 30m, and it has failed again"), "{}", told.text);
     assert_eq!(ward.given_up().keys().collect::<Vec<_>>(), ["web"]);
     ward.rests(59 * MINUTE).await;
 }

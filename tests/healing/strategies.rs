@@ -189,7 +189,7 @@ async fn the_pre_stop_command_runs_in_the_old_one_before_it_is_stopped() {
     ward.replaced("web", &id, 2 * MINUTE).await;
     let all = changes(&ward);
     let at = |line: &str| all.iter().position(|it| it == line);
-    assert!(at("exec web /bin/bye now").unwrap() < at("stop web.old").unwrap(), "{all:?}");
+    assert!(at("exec web.old /bin/bye now").unwrap() < at("stop web.old").unwrap(), "{all:?}");
 }
 
 #[tokio::test(start_paused = true)]
