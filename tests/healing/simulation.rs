@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use remora::docker::names::{self, Role};
-use remora::docker::{Container, ContainerId, HealthStatus, State};
+use remora::docker::{Container, ContainerId, HealthStatus, RestartName, State};
 use remora::heal::cluster::Wish;
 use tokio::time::{Instant, sleep};
 
@@ -26,7 +26,7 @@ use crate::fake_docker::{Behaviour, Lost, Mood, bare, has_process, web};
 use crate::ward::Ward;
 
 /// Histories unless `REMORA_SIM_RUNS` says otherwise.
-const RUNS: u64 = 400;
+const RUNS: u64 = 2000;
 
 /// A history takes milliseconds; one that takes so long of the wall's clock spins on a clock that stands still.
 const STUCK: Duration = Duration::from_secs(60);
@@ -345,9 +345,12 @@ impl History {
             5 => docker.set_latency(Duration::from_millis(if on { self.rng.u64(0..3_000) } else { 0 })),
             6 => {
                 docker.reboot();
-                // `always` means that, also for what somebody had stopped.
-                let runs: Vec<String> = self.running();
-                self.down.retain(|place| !runs.contains(place));
+                // `always` means that, also for what somebody had stopped, and also if the daemon could not start it.
+                let always =
+                    docker.containers().into_iter().filter(|it| it.life.restart_policy.name == RestartName::Always);
+                let meant: Vec<_> =
+                    always.map(|it| names::logical(&it.name).0.to_owned()).chain(self.running()).collect();
+                self.down.retain(|place| !meant.contains(place));
             }
             7 => docker.restart(true),
             _ => {
