@@ -13,7 +13,7 @@ use super::container::{
     Binding, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life, NetworkMode, Port, Protocol, Signal,
     State,
 };
-use super::life::{HealthcheckDocument, RestartDocument};
+use super::life::{BindingDocument, HealthcheckDocument, PortsDocument, RestartDocument, published};
 use super::list::place;
 use super::port::DockerError;
 
@@ -108,7 +108,7 @@ struct HostConfigDocument {
     restart_policy: Option<RestartDocument>,
     auto_remove: Option<bool>,
     links: Option<Vec<String>>,
-    port_bindings: Option<BTreeMap<String, Option<Vec<BindingDocument>>>>,
+    port_bindings: Option<PortsDocument>,
     publish_all_ports: Option<bool>,
 }
 
@@ -116,18 +116,9 @@ struct HostConfigDocument {
 #[serde(rename_all = "PascalCase")]
 struct NetworkDocument {
     #[serde(default)]
-    ports: Option<BTreeMap<String, Option<Vec<BindingDocument>>>>,
+    ports: Option<PortsDocument>,
     #[serde(default)]
     networks: Option<BTreeMap<String, Option<EndpointDocument>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct BindingDocument {
-    #[serde(default)]
-    host_ip: Option<String>,
-    #[serde(default)]
-    host_port: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -208,7 +199,8 @@ fn container(
     let exposed: BTreeSet<Port> =
         config.exposed_ports.into_iter().flatten().filter_map(|(port, _)| read_port(&port)).collect();
     let bindings = read_bindings(network.ports);
-    life.published = read_published(&exposed, &host_config);
+    let all = host_config.publish_all_ports == Some(true);
+    life.published = published(host_config.port_bindings.as_ref(), &exposed, all);
     Container {
         id: ContainerId::new(id),
         name: name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -255,27 +247,6 @@ fn read_life(config: &ConfigDocument, host_config: &HostConfigDocument, error: &
             .collect(),
         published: LiteMap::new(),
     }
-}
-
-/// What `-p` and `-P` ask for. A port that Docker chooses has number 0.
-fn read_published(exposed: &BTreeSet<Port>, host_config: &HostConfigDocument) -> LiteMap<Port, Vec<Binding>> {
-    let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let asked = |binding: &BindingDocument| {
-        let host_port = binding.host_port.as_deref().unwrap_or_default().parse().unwrap_or(0);
-        let host_ip = match binding.host_ip.as_deref().unwrap_or_default() {
-            "" => anywhere,
-            text => text.parse().ok()?,
-        };
-        Some(Binding { host_ip, host_port })
-    };
-    let named = host_config.port_bindings.iter().flatten().filter_map(|(port, bindings)| {
-        Some((read_port(port)?, bindings.iter().flatten().filter_map(asked).collect::<Vec<_>>()))
-    });
-    let mut published: LiteMap<_, _> = named.filter(|(_, bindings)| !bindings.is_empty()).collect();
-    for port in exposed.iter().filter(|_| host_config.publish_all_ports == Some(true)) {
-        published.entry(*port).or_insert_with(|| vec![Binding { host_ip: anywhere, host_port: 0 }]);
-    }
-    published
 }
 
 fn read_state(word: &str) -> State {
@@ -327,7 +298,7 @@ fn read_networks(networks: Option<BTreeMap<String, Option<EndpointDocument>>>) -
     networks.into_iter().flatten().map(|(name, endpoint)| (name, endpoint.map(address).unwrap_or_default())).collect()
 }
 
-fn read_port(text: &str) -> Option<Port> {
+pub(super) fn read_port(text: &str) -> Option<Port> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = match protocol {
         "tcp" => Protocol::Tcp,
@@ -339,7 +310,7 @@ fn read_port(text: &str) -> Option<Port> {
     Some(Port { number, protocol })
 }
 
-fn read_bindings(ports: Option<BTreeMap<String, Option<Vec<BindingDocument>>>>) -> LiteMap<Port, Vec<Binding>> {
+fn read_bindings(ports: Option<PortsDocument>) -> LiteMap<Port, Vec<Binding>> {
     ports
         .into_iter()
         .flatten()

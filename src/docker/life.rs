@@ -1,11 +1,14 @@
 //! Reads what of an inspect document decides how a container lives ([`super::Life`]).
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use litemap::LiteMap;
 use serde::Deserialize;
 
-use super::container::{ProbeTimes, RestartName, RestartPolicy};
-use super::inspect::printable;
+use super::container::{Binding, Port, ProbeTimes, RestartName, RestartPolicy};
+use super::inspect::{printable, read_port};
 
 /// What a HEALTHCHECK has as its interval, and as its time-out, when nobody says otherwise.
 const PROBE_TIME: Duration = Duration::from_secs(30);
@@ -60,6 +63,43 @@ impl HealthcheckDocument {
             retries: retries.unwrap_or(PROBE_RETRIES),
         })
     }
+}
+
+/// Ports of a container (`80/tcp`) with those of the host, as both halves of the document have them.
+pub(super) type PortsDocument = BTreeMap<String, Option<Vec<BindingDocument>>>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct BindingDocument {
+    #[serde(default)]
+    pub(super) host_ip: Option<String>,
+    #[serde(default)]
+    pub(super) host_port: Option<String>,
+}
+
+/// What `-p` and `-P` (`all`) ask for. A port that Docker chooses has number 0.
+pub(super) fn published(
+    named: Option<&PortsDocument>,
+    exposed: &BTreeSet<Port>,
+    all: bool,
+) -> LiteMap<Port, Vec<Binding>> {
+    let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let asked = |binding: &BindingDocument| {
+        let host_port = binding.host_port.as_deref().unwrap_or_default().parse().unwrap_or(0);
+        let host_ip = match binding.host_ip.as_deref().unwrap_or_default() {
+            "" => anywhere,
+            text => text.parse().ok()?,
+        };
+        Some(Binding { host_ip, host_port })
+    };
+    let named = named.into_iter().flatten().filter_map(|(port, bindings)| {
+        Some((read_port(port)?, bindings.iter().flatten().filter_map(asked).collect::<Vec<_>>()))
+    });
+    let mut published: LiteMap<_, _> = named.filter(|(_, bindings)| !bindings.is_empty()).collect();
+    for port in exposed.iter().filter(|_| all) {
+        published.entry(*port).or_insert_with(|| vec![Binding { host_ip: anywhere, host_port: 0 }]);
+    }
+    published
 }
 
 #[cfg(test)]
