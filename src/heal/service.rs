@@ -12,10 +12,14 @@ use crate::docker::ContainerId;
 #[must_use]
 pub fn matters(cause: &Cause, serves: bool) -> bool {
     match cause {
-        // Somebody is looking, or its parent's operation has to bring it with it.
-        Cause::Asked | Cause::Orphaned => false,
         Cause::Critical => true,
-        _ => serves,
+        // Its Docker check may be passing before the first verdict (`SERVICE_CHECK_INITIAL_STATUS`).
+        Cause::StuckStarting => serves,
+        // Docker's verdict takes it out of service: what Consul shows is a moment older. Or somebody is looking, or its parent's
+        // operation has to bring it with it.
+        Cause::Unhealthy | Cause::Died | Cause::CrashLoop | Cause::StartFailed | Cause::Asked | Cause::Orphaned => {
+            false
+        }
     }
 }
 
@@ -135,8 +139,9 @@ mod tests {
 
     #[test]
     fn others_are_only_asked_where_it_matters() {
-        assert!(matters(&Cause::Critical, false) && matters(&Cause::Unhealthy, true));
-        assert!(!matters(&Cause::Unhealthy, false));
+        assert!(matters(&Cause::Critical, false) && matters(&Cause::StuckStarting, true));
+        assert!(!matters(&Cause::StuckStarting, false));
+        assert!(!matters(&Cause::Unhealthy, true), "Consul shows it as passing for a moment more");
         assert!(!matters(&Cause::Asked, true) && !matters(&Cause::Orphaned, true));
     }
 }
