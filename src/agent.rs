@@ -326,9 +326,10 @@ async fn publish(
     let docker = Arc::new(engine);
     let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
+    let healing = healing_of(&config, &settings);
     let healer = (config.heal.mode != HealMode::Off).then(|| {
         let (hear, heard) = mpsc::channel(SIGNALS);
-        let place = healing::place(&config.heal, &config.consul.address, &info, &settings);
+        let place = healing::place(&healing, &info, &settings);
         (hear, healing::healer(&config, place, Arc::clone(&docker), &client, (heard, status_asked), seen, &metrics))
     });
     // Without a watcher nobody is ever given up.
@@ -337,7 +338,6 @@ async fn publish(
         None => (None, watch::channel(GivenUp::default()).1),
     };
     let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
-    let healing = healing_of(&config, &settings);
     let (docker, view, seen) = (docker_seen, consul_view, consul_seen);
     let wiring = Wiring { observed: told, asks, docker, view, seen, given_up, metrics };
     let registry = Arc::new(AgentRegistry::new(client));

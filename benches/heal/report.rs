@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::page;
+
 const BEGIN: &str = "<!-- benchmark: begin (written by `cargo bench --bench heal`) -->";
 const END: &str = "<!-- benchmark: end -->";
 
@@ -73,11 +75,8 @@ impl Report {
     }
 
     /// Puts it between the two marks of the page.
-    pub fn write(&self, page: &Path) {
-        let text = std::fs::read_to_string(page).unwrap();
-        let (before, rest) = text.split_once(BEGIN).expect("the page has the mark where the table begins");
-        let (_, after) = rest.split_once(END).expect("the page has the mark where the table ends");
-        std::fs::write(page, format!("{before}{BEGIN}\n\n{}\n{END}{after}", self.markdown())).unwrap();
+    pub fn write(&self, path: &Path) {
+        page::write(path, BEGIN, END, &self.markdown());
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::support::catalog::Catalog;
 use crate::support::consul::Consul;
 use crate::support::docker::{Container, Engine, Event, Spec};
+use crate::support::page;
 use crate::support::remora::Remora;
 use crate::support::{eventually, free_port, http_client, run_id};
 
@@ -141,15 +142,7 @@ impl Stage {
 
     /// Cores, engine and Consul.
     pub async fn machine(&self) -> String {
-        let info = self.engine.info().await;
-        let about = self.consul.get("/v1/agent/self").await;
-        format!(
-            "{} cores, {}, Docker Engine {}, Consul {}",
-            info["NCPU"],
-            info["OperatingSystem"].as_str().unwrap_or_default(),
-            info["ServerVersion"].as_str().unwrap_or_default(),
-            about["Config"]["Version"].as_str().unwrap_or_default(),
-        )
+        page::machine(&self.engine, &self.consul).await
     }
 }
 

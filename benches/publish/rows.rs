@@ -10,6 +10,7 @@ use crate::report::{Report, Row, milliseconds, percent};
 use crate::support::catalog::{Catalog, compare};
 use crate::support::consul::Consul;
 use crate::support::docker::{Container, Engine, Spec};
+use crate::support::page;
 use crate::support::proxy::Proxy;
 use crate::support::remora::program;
 use crate::support::run_id;
@@ -32,7 +33,7 @@ pub async fn all(scale: &Scale, idle_only: bool) -> Report {
         many(scale, &engine, &mut rows).await;
     }
     idle(scale, &engine, &mut rows).await;
-    Report { rows, machine: machine(&engine).await, scale: describe(scale) }
+    Report { rows, machine: page::machine(&engine, &Consul::start().await).await, scale: describe(scale) }
 }
 
 fn container<'a>(engine: &'a Engine, name: &str) -> Spec<'a> {
@@ -238,20 +239,6 @@ async fn idle(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
         "MB",
         10.0,
     ));
-}
-
-async fn machine(engine: &Engine) -> String {
-    let info = engine.info().await;
-    let consul = Consul::start().await;
-    let answer = crate::support::http_client(None).get(format!("{}/v1/agent/self", consul.url())).send().await.unwrap();
-    let about: serde_json::Value = answer.json().await.unwrap();
-    format!(
-        "{} cores, {}, Docker Engine {}, Consul {}",
-        info["NCPU"],
-        info["OperatingSystem"].as_str().unwrap_or_default(),
-        info["ServerVersion"].as_str().unwrap_or_default(),
-        about["Config"]["Version"].as_str().unwrap_or_default(),
-    )
 }
 
 fn describe(scale: &Scale) -> String {

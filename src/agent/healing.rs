@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{self, Config, ConsulAddress};
+use crate::config::{Config, ConsulAddress};
 use crate::consul::{Client, ConsulSeen, KvStore};
 use crate::docker::spec::ApiVersion;
 use crate::docker::{ContainerId, DockerEngine, EngineInfo, Heard};
@@ -16,7 +16,7 @@ use crate::heal::status::Asked;
 use crate::heal::tell::Telling;
 use crate::heal::teller::{Hook, Teller};
 use crate::heal::watcher::{Ends, Place, Watcher};
-use crate::reconcile::GivenUp;
+use crate::reconcile::{GivenUp, Healing};
 use crate::registration::Settings;
 use crate::telemetry::Metrics;
 
@@ -46,8 +46,8 @@ pub(super) fn healer(
 }
 
 /// The watcher's place on this node.
-pub(super) fn place(heal: &config::Heal, consul: &ConsulAddress, info: &EngineInfo, rules: &Settings) -> Place {
-    let never = never(consul, rules);
+pub(super) fn place(healing: &Healing, info: &EngineInfo, rules: &Settings) -> Place {
+    let never = healing.never.clone();
     Place {
         node: rules.node.clone(),
         host: info.name.clone(),
@@ -55,7 +55,7 @@ pub(super) fn place(heal: &config::Heal, consul: &ConsulAddress, info: &EngineIn
         api: info.api_version.parse().unwrap_or(ApiVersion { major: 1, minor: 41 }),
         by: never.own.as_ref().map_or_else(|| rules.node.clone(), |id| id.as_str().to_owned()),
         never,
-        heal: heal.clone(),
+        heal: healing.settings.clone(),
         rules: rules.clone(),
     }
 }

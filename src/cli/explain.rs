@@ -74,8 +74,7 @@ async fn explain(config: &Config, clients: Clients, name: &str, json: bool) -> a
 
 /// Why the agent has given this container up, as Consul has it: nobody else knows.
 fn given_up(snapshot: &Snapshot, container: &str) -> Option<String> {
-    let of_container =
-        |actual: &&Arc<ActualService>| actual.meta.get(Service::META_CONTAINER).is_some_and(|id| id == container);
+    let of_container = |actual: &&Arc<ActualService>| actual.is_of(container);
     let check = |actual: &Arc<ActualService>| actual.checks.get(&Service::healing_check_id(&actual.id)).cloned();
     let critical = snapshot.services.values().filter(of_container).filter_map(check);
     critical.filter(|check| check.status == Status::Critical).map(|check| check.output).next()
@@ -137,8 +136,7 @@ fn as_text(
 /// The registration of this container that stands for this definition: under its id, or, where that was somebody else's,
 /// under the id with the container's short one behind it.
 fn registered_as<'a>(snapshot: &'a Snapshot, service: &Service, container: &str) -> Option<&'a ActualService> {
-    let of_container =
-        |actual: &&Arc<ActualService>| actual.meta.get(Service::META_CONTAINER).is_some_and(|id| id == container);
+    let of_container = |actual: &&Arc<ActualService>| actual.is_of(container);
     let own = format!("{}:{}", service.id, ContainerId::new(container).short());
     [&service.id, &own].into_iter().filter_map(|id| snapshot.services.get(id)).find(of_container).map(AsRef::as_ref)
 }

@@ -291,6 +291,14 @@ pub struct ActualService {
     pub checks: LiteMap<String, ActualCheck>,
 }
 
+impl ActualService {
+    /// Whether it says that it belongs to this container (full id).
+    #[must_use]
+    pub fn is_of(&self, container: &str) -> bool {
+        self.meta.get(Service::META_CONTAINER).is_some_and(|id| id == container)
+    }
+}
+
 /// A check as the Consul agent has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActualCheck {

@@ -20,6 +20,7 @@ pub mod catalog;
 pub mod consul;
 pub mod docker;
 pub mod dockerd;
+pub mod page;
 pub mod proxy;
 pub mod remora;
 pub mod scene;

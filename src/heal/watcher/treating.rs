@@ -141,11 +141,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         Arc::new(move |id| {
             let seen = seen.borrow();
             let ConsulSeen { snapshot: Some(snapshot), reachable: true } = &*seen else { return None };
-            let mut services = snapshot
-                .services
-                .values()
-                .filter(|service| service.meta.get(Service::META_CONTAINER).map(String::as_str) == Some(id.as_str()))
-                .peekable();
+            let mut services = snapshot.services.values().filter(|service| service.is_of(id.as_str())).peekable();
             services.peek()?;
             Some(services.all(|service| {
                 let healing = Service::healing_check_id(&service.id);
@@ -159,7 +155,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     fn services_of(&self, id: &ContainerId) -> Vec<String> {
         let seen = self.seen.borrow();
         let services = seen.snapshot.iter().flat_map(|snapshot| snapshot.services.values());
-        let own = services.filter(|it| it.meta.get(Service::META_CONTAINER).map(String::as_str) == Some(id.as_str()));
+        let own = services.filter(|it| it.is_of(id.as_str()));
         own.map(|service| service.name.clone()).collect()
     }
 
