@@ -14,7 +14,7 @@ use crate::docker::{Container, Event, EventKind, EventTime, HealthStatus, Signal
 /// Lifecycle events kept per container: a restart is five of them.
 const KEPT: usize = 20;
 
-/// A container that dies so shortly before the event stream ends died with the daemon.
+/// A container that is sent a signal and dies so shortly before the event stream ends died with the daemon.
 const DAEMON: Duration = Duration::from_secs(10);
 
 /// Docker sends KILL after the stop timeout, and its `stop` event follows a moment later.
@@ -237,13 +237,15 @@ impl History {
         if killed { End::Killed } else { End::Itself }
     }
 
-    /// [`History::end`], when the stream of events was lost at `lost`: what had just died may have died with the daemon.
+    /// [`History::end`], when the stream of events was lost at `lost`: what had just died may have died with the daemon. A daemon
+    /// that goes down sends each of its containers a signal, and the event of that comes before the end (measured on 20.10; in moby's
+    /// source up to 28): without one it was the container itself, whatever became of the stream afterwards.
     #[must_use]
     pub fn end_before(&self, container: &Container, lost: Option<Instant>) -> End {
         let end = self.end(container);
         let died = self.last(What::Die).map(|mark| mark.heard);
         match (died, lost) {
-            (Some(died), Some(lost)) if died <= lost && lost < died + DAEMON => End::WithDaemon,
+            (Some(died), Some(lost)) if end != End::Itself && died <= lost && lost < died + DAEMON => End::WithDaemon,
             _ => end,
         }
     }

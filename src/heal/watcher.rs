@@ -45,6 +45,10 @@ use treating::Job;
 /// Whatever happens, everything is thought over after so long.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// What an earlier run remembered is read within milliseconds, if Consul is there. What it left half-way waits for that, so long at the
+/// most: an operator may have stopped the container meanwhile.
+const RECALL: Duration = Duration::from_secs(3);
+
 /// A treatment that is under way gets so long to finish its step when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(7);
 
@@ -155,6 +159,8 @@ pub struct Watcher<E, S> {
     /// Operations that an earlier run left, and when to look for more.
     unfinished: VecDeque<unfinished::Unfinished>,
     look_for_unfinished: Option<Instant>,
+    /// What was left half-way is not touched before then, unless Consul's keys have been read.
+    recall_until: Instant,
     keys: Keys,
     pauses: Pauses,
     asks: Asks,
@@ -207,6 +213,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             held: HashMap::new(),
             unfinished: VecDeque::new(),
             look_for_unfinished: None,
+            recall_until: now,
             pauses: Pauses::default(),
             asks: Asks::default(),
             asked: VecDeque::new(),
@@ -300,6 +307,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 self.show_first();
                 self.prune();
                 self.look_for_unfinished = Some(now);
+                self.recall_until = now + RECALL;
                 self.consider_all(now);
             }
             Heard::Missed => self.histories.values_mut().for_each(History::missed),
@@ -307,7 +315,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     }
 
     /// An operator may stop the very container that is being replaced, or the one that has just got its place.
-    fn watch_hands(&self, event: &Event) {
+    fn watch_hands(&mut self, event: &Event) {
         let (Some(current), Some(watched), EventKind::Kill(signal)) =
             (&self.current, self.watched.get(&event.container), &event.kind)
         else {
@@ -315,8 +323,13 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         };
         let container = &watched.sight.container;
         let ends = signal.is_none_or(|signal| Signal(signal).ends(container.stop_signal));
-        if ends && container.name == current.name {
-            current.hands.heard_of_stop(&event.container);
+        if ends && container.name == current.name && current.hands.heard_of_stop(&event.container) {
+            // Also for the agent that finishes this, should it be another one: afterwards Docker does not tell this stop from the
+            // operation's own.
+            let place = current.name.clone();
+            if self.records.entry(place.clone()).or_default().stopped(Some(&event.container)) {
+                self.unsaved.insert(place);
+            }
         }
     }
 
@@ -422,8 +435,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
 
     fn wake_at(&self) -> Instant {
         let consulting = self.next_list();
-        let unfinished = self.look_for_unfinished.filter(|_| self.current.is_none() && self.connected);
-        [self.due.first().map(|(at, _)| *at), consulting, unfinished, Some(self.sweep_at)]
+        let may_finish = self.current.is_none() && self.connected;
+        let unfinished = self.look_for_unfinished.filter(|_| may_finish);
+        let recalled = (may_finish && !self.unfinished.is_empty()).then_some(self.recall_until);
+        [self.due.first().map(|(at, _)| *at), consulting, unfinished, recalled, Some(self.sweep_at)]
             .into_iter()
             .flatten()
             .min()

@@ -14,6 +14,8 @@ pub enum Kind {
     Checked,
     /// A fixed port of the host: the old one stops first.
     Fixed,
+    /// Docker's own restart policy goes first.
+    Kept,
     /// Swarm's.
     Swarm,
     /// Its label says that nothing is to be done to it.
@@ -66,6 +68,9 @@ impl Park {
         let spec = match kind {
             Kind::Checked => spec.publish(80).health_check(std::time::Duration::from_secs(2)),
             Kind::Fixed => spec.publish_as("80/tcp", "0.0.0.0", free_port()),
+            Kind::Kept => {
+                spec.publish(80).health_check(std::time::Duration::from_secs(2)).restart_policy("unless-stopped")
+            }
             Kind::Swarm => spec.publish(80).label("com.docker.swarm.service.id", "s1"),
             Kind::Off => spec.publish(80).label("remora.heal", "off"),
         };
@@ -97,6 +102,21 @@ impl Park {
             }
         }
         Ok(())
+    }
+
+    /// The engine was stopped and its containers with it, and it is back: who does not run and has no restart policy that starts it.
+    /// Nobody else does.
+    pub async fn left_down(&self, engine: &Engine) -> Vec<Container> {
+        let mut down = Vec::new();
+        for (name, (kind, wanted)) in &self.places {
+            if *wanted == Wanted::Well && *kind != Kind::Kept {
+                let now = engine.inspect_name(name).await.unwrap_or_else(|| panic!("{name} is gone with the daemon"));
+                let (state, id) = (&now["State"]["Running"], now["Id"].as_str().unwrap());
+                assert_eq!(*state, false, "{name} runs although nobody starts it");
+                down.push(Container { id: id.to_owned(), name: name.clone() });
+            }
+        }
+        down
     }
 
     /// Places that are not what they should be, with what they are.

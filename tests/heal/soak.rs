@@ -1,7 +1,9 @@
 //! Faults of all kinds at random, over two dozen containers: killed, crashed, made ill, stopped and removed by an operator, paused;
-//! Consul away or without its data; the agent killed. Whatever happens:
+//! Consul away or without its data; the agent killed; the event stream cut; the engine restarted, with and without live-restore. The
+//! engine is one of its own (`support::dockerd`). Whatever happens:
 //!
 //! * what an operator stopped or removed does not come back, and what is somebody else's is not touched (looked at all the time),
+//! * what went down with the engine is left to it and to the operator,
 //! * the node's budget is kept (counted in the engine's events),
 //! * in the end everything runs that should, nothing is left over, and Consul says what Docker says.
 //!
@@ -19,6 +21,7 @@ use fastrand::Rng;
 
 use crate::park::{Kind, Park, Wanted, is_well};
 use crate::support::docker::{Container, Event, Events};
+use crate::support::dockerd::Dockerd;
 use crate::support::eventually;
 use crate::support::scene::Scene;
 
@@ -43,10 +46,12 @@ enum Fault {
     ConsulFrozen,
     ConsulRestarted,
     AgentKilled,
+    StreamCut,
+    EngineRestarted,
 }
 
 /// Which fault comes how often.
-const FAULTS: [(Fault, u32); 9] = [
+const FAULTS: [(Fault, u32); 11] = [
     (Fault::Crash, 30),
     (Fault::Ill, 20),
     (Fault::Kill, 8),
@@ -56,7 +61,12 @@ const FAULTS: [(Fault, u32); 9] = [
     (Fault::AgentKilled, 8),
     (Fault::ConsulFrozen, 4),
     (Fault::ConsulRestarted, 2),
+    (Fault::StreamCut, 3),
+    (Fault::EngineRestarted, 2),
 ];
+
+/// The engine has so long to come back, and what Docker starts by itself so long to be well.
+const BACK: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn random_faults_end_in_what_should_be_and_never_in_what_should_not() {
@@ -65,7 +75,16 @@ async fn random_faults_end_in_what_should_be_and_never_in_what_should_not() {
     let seed = number("REMORA_SOAK_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     println!("{count} faults, REMORA_SOAK_SEED={seed}");
     let budget = format!("{BUDGET}/{}s", WINDOW.as_secs());
-    let scene = Scene::plan("soak")
+    // The first life of the engine ends as its setting says; later ones as drawn.
+    let mut dockerd = Dockerd::start_with_bridge(false).await;
+    let plan = Scene::plan("soak");
+    let plan = if let Some(dockerd) = &dockerd {
+        plan.engine(&dockerd.socket())
+    } else {
+        println!("NOT DONE: no restarts of the engine, because there is no second one");
+        plan
+    };
+    let scene = plan
         .env("REMORA_HEAL", "on")
         .env("REMORA_HEAL_HOLDOFF", "1s")
         .env("REMORA_HEAL_SETTLE", "1s")
@@ -77,7 +96,7 @@ async fn random_faults_end_in_what_should_be_and_never_in_what_should_not() {
     let mut soak = Soak::open(scene, seed).await;
     let begun = Instant::now();
     for number in 1..=count {
-        soak.fault(number).await;
+        soak.fault(number, dockerd.as_mut()).await;
         soak.check().await;
     }
     let faults = begun.elapsed();
@@ -97,6 +116,8 @@ struct Soak {
     watch: Watch,
     rng: Rng,
     paused: Vec<(Container, Instant)>,
+    /// Containers live on when the engine that runs now is stopped.
+    live_restore: bool,
     done: BTreeMap<Fault, usize>,
 }
 
@@ -105,7 +126,11 @@ impl Soak {
         let watch = Watch::start(scene.engine.events().await);
         let mut park = Park::default();
         for number in 0..20 {
-            let kind = if number % 5 < 2 { Kind::Checked } else { Kind::Fixed };
+            let kind = match number % 5 {
+                0 | 1 => Kind::Checked,
+                2 => Kind::Kept,
+                _ => Kind::Fixed,
+            };
             park.add(&scene.engine, kind).await;
         }
         for kind in [Kind::Swarm, Kind::Swarm, Kind::Off, Kind::Off] {
@@ -117,10 +142,18 @@ impl Soak {
         })
         .await;
         scene.right(Duration::from_secs(20)).await;
-        Self { scene, park, watch, rng: Rng::with_seed(seed), paused: Vec::new(), done: BTreeMap::new() }
+        Self {
+            scene,
+            park,
+            watch,
+            rng: Rng::with_seed(seed),
+            paused: Vec::new(),
+            live_restore: false,
+            done: BTreeMap::new(),
+        }
     }
 
-    async fn fault(&mut self, number: u64) {
+    async fn fault(&mut self, number: u64, dockerd: Option<&mut Dockerd>) {
         let all: u32 = FAULTS.iter().map(|(_, weight)| weight).sum();
         let mut drawn = self.rng.u32(..all);
         let mut fault = Fault::Crash;
@@ -147,6 +180,16 @@ impl Soak {
                 self.scene.consul.freeze(false);
             }
             Fault::ConsulRestarted => self.scene.consul.restart().await,
+            Fault::StreamCut => {
+                // A `docker kill` right before it looks like a daemon that goes down, and is only told.
+                self.everybody_runs().await;
+                self.scene.docker_proxy.cut_all().await;
+            }
+            Fault::EngineRestarted => {
+                if let Some(dockerd) = dockerd {
+                    self.restart_engine(dockerd).await;
+                }
+            }
             _ => self.container_fault(fault).await,
         }
         tokio::time::sleep(Duration::from_millis(self.rng.u64(..700))).await;
@@ -205,6 +248,44 @@ impl Soak {
         }
     }
 
+    async fn restart_engine(&mut self, dockerd: &mut Dockerd) {
+        self.everybody_runs().await;
+        // Docker does not stop what is paused.
+        for (container, _) in std::mem::take(&mut self.paused) {
+            self.scene.engine.pause(&container, false).await;
+        }
+        self.watch.task.abort();
+        dockerd.stop().await;
+        let lived_on = self.live_restore;
+        self.live_restore = self.rng.bool();
+        dockerd.set_live_restore(self.live_restore);
+        tokio::time::sleep(Duration::from_millis(self.rng.u64(..3000))).await;
+        dockerd.start_again().await;
+        self.watch.follow(self.scene.engine.events().await);
+        if lived_on {
+            println!("   its containers live on");
+        } else {
+            let down = self.park.left_down(&self.scene.engine).await;
+            println!("   {} containers went down with it", down.len());
+            // Longer than the hold-off and the time to settle.
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert_eq!(
+                self.park.left_down(&self.scene.engine).await,
+                down,
+                "what went down with the engine was touched"
+            );
+            for container in down {
+                self.scene.engine.start(&container).await;
+            }
+        }
+        let engine = &self.scene.engine;
+        eventually("everybody is back with the engine", BACK, async || {
+            let ill = self.park.ill(engine).await;
+            if ill.is_empty() { Ok(()) } else { Err(format!("{ill:#?}")) }
+        })
+        .await;
+    }
+
     /// Waits for those that ended. Docker remembers 256 events, and three of each probe are among them: on a busy engine it has
     /// forgotten how somebody ended before the next agent asks, and then that is only told.
     async fn everybody_runs(&self) {
@@ -232,7 +313,7 @@ impl Soak {
         self.rng.shuffle(&mut all);
         for (name, (kind, _)) in all {
             let fits = match fault {
-                Fault::Ill => *kind == Kind::Checked,
+                Fault::Ill => matches!(kind, Kind::Checked | Kind::Kept),
                 // Docker would start nothing again here; what foreign ones are for is being left as they are.
                 Fault::Pause => !kind.is_foreign(),
                 _ => true,
@@ -284,10 +365,19 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(mut events: Events) -> Self {
+    fn start(events: Events) -> Self {
         let created = Arc::<Mutex<Vec<Duration>>>::default();
-        let noted = Arc::clone(&created);
-        let task = tokio::spawn(async move {
+        let task = Self::listen(events, Arc::clone(&created));
+        Self { created, before: Mutex::default(), task }
+    }
+
+    /// The engine was restarted.
+    fn follow(&mut self, events: Events) {
+        self.task = Self::listen(events, Arc::clone(&self.created));
+    }
+
+    fn listen(mut events: Events, noted: Arc<Mutex<Vec<Duration>>>) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(async move {
             loop {
                 let event: Event = events.any().await;
                 let name = event.attributes["name"].as_str().unwrap_or_default();
@@ -295,8 +385,7 @@ impl Watch {
                     noted.lock().unwrap().push(Duration::from_nanos(u64::try_from(event.time_nano).unwrap()));
                 }
             }
-        });
-        Self { created, before: Mutex::default(), task }
+        })
     }
 
     fn created(&self) -> usize {

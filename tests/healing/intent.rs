@@ -287,3 +287,62 @@ async fn a_container_that_is_stopped_while_its_replacement_is_proved_stays_stopp
         assert_eq!(ward.docker.containers().iter().filter(|it| it.state == State::Running).count(), 0, "{order}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_stopped_while_its_replacement_is_proved_stays_stopped_also_when_the_agent_dies_then() {
+    for order in ["start-first", "stop-first"] {
+        for consul in [true, false] {
+            let mut ward = Ward::new();
+            let id = ward.docker.run(web("web").health_check().label("remora.heal.order", order));
+            ward.wake().await;
+            ward.replacements(Behaviour::default().healthy_after(30 * SECOND));
+            ward.fails(&id);
+            sleep(25 * SECOND).await;
+            assert_eq!(ward.names().len(), 2, "{order}: it is being proved: {:?}", ward.names());
+            let placed = ward.named("web").id;
+            // Whatever the agent would do about it does not come to pass.
+            ward.docker.pause_after(0);
+            ward.docker.stop(&placed, SECOND).await;
+            sleep(SECOND).await;
+            ward.kill().await;
+            ward.docker.go_on();
+            // The next agent hears of Consul late, or not at all: what it is to finish waits for a moment, and not for ever.
+            if !consul {
+                ward.consul(false);
+            }
+            ward.start();
+            sleep(10 * MINUTE).await;
+            ward.assert_alive();
+            let running = ward.docker.containers().iter().filter(|it| it.state == State::Running).count();
+            if consul {
+                assert_eq!(running, 0, "{order}: {:?}", ward.docker.changes());
+            }
+            assert!(ward.status().await.operation.is_none(), "{order}: it is finished");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_crashes_right_before_the_event_stream_is_cut_has_failed() {
+    let mut ward = Ward::new();
+    let id = ward.docker.run(web("web"));
+    ward.wake().await;
+    ward.docker.exit(&id, 1);
+    sleep(SECOND).await;
+    ward.docker.cut();
+    ward.replaced("web", &id, 3 * MINUTE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_sent_a_signal_right_before_the_event_stream_is_cut_may_have_gone_down_with_the_daemon() {
+    let mut ward = Ward::new();
+    let id = ward.docker.run(web("web"));
+    ward.wake().await;
+    ward.docker.kill(&id, 9);
+    sleep(SECOND).await;
+    ward.docker.cut();
+    sleep(MINUTE).await;
+    ward.rests(10 * MINUTE).await;
+    assert_eq!(ward.docker.facts(&id).unwrap().state, State::Exited);
+    assert_eq!(ward.told("not_healed").len(), 1, "{:?}", ward.news());
+}

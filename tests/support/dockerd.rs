@@ -1,7 +1,8 @@
 //! A second Docker Engine beside the machine's own, for the tests that restart one.
 //!
 //! It lives in a network namespace of its own: in the machine's, a starting `dockerd` takes over, or with `--bridge none`
-//! even deletes, the bridge of the first one. It has no bridge there; its containers use the namespace's network ("host").
+//! even deletes, the bridge of the first one. Either it has no bridge there, and its containers use the namespace's network ("host");
+//! or it has one, and publishes their ports in the namespace, where nobody asks for them.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -16,6 +17,7 @@ use super::{eventually, http_client, signal};
 pub struct Dockerd {
     folder: Option<tempfile::TempDir>,
     live_restore: bool,
+    bridge: bool,
     shares_identity: bool,
     storage_driver: String,
     /// Sleeps in the network namespace, so that it outlives a stopped daemon.
@@ -24,8 +26,17 @@ pub struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts one; `None`, with the reason on standard error, where that is not possible: not root, or no `dockerd`.
+    /// Starts one without a bridge; `None`, with the reason on standard error, where that is not possible: not root, or no `dockerd`.
     pub async fn start(live_restore: bool) -> Option<Self> {
+        Self::start_as(live_restore, false).await
+    }
+
+    /// The same, with a bridge of its own, so that containers have networks and published ports.
+    pub async fn start_with_bridge(live_restore: bool) -> Option<Self> {
+        Self::start_as(live_restore, true).await
+    }
+
+    async fn start_as(live_restore: bool, bridge: bool) -> Option<Self> {
         let root = std::fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| {
             // Real, effective, saved and file-system user.
             line.split_whitespace().eq(["Uid:", "0", "0", "0", "0"])
@@ -49,8 +60,9 @@ impl Dockerd {
         })
         .await;
         let folder = tempfile::Builder::new().prefix("remora-dockerd-").tempdir().unwrap();
+        let folder = Some(folder);
         let mut dockerd =
-            Self { folder: Some(folder), live_restore, shares_identity, storage_driver, namespace, child: None };
+            Self { folder, live_restore, bridge, shares_identity, storage_driver, namespace, child: None };
         dockerd.start_again().await;
         Some(dockerd)
     }
@@ -58,6 +70,11 @@ impl Dockerd {
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
         self.path("docker.sock")
+    }
+
+    /// Whether its containers live on when it is stopped: from its next start on.
+    pub fn set_live_restore(&mut self, live_restore: bool) {
+        self.live_restore = live_restore;
     }
 
     /// SIGTERM, and waits for its end: without live restore it stops its containers.
@@ -91,11 +108,13 @@ impl Dockerd {
             .arg(format!("unix://{}", self.socket().display()))
             .arg("--config-file")
             .arg(self.path("daemon.json"))
-            .args(["--bridge", "none", "--iptables=false", "--ip-forward=false"])
             .args(["--storage-driver", &self.storage_driver, "--shutdown-timeout", "5"])
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(false);
+        if !self.bridge {
+            command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false"]);
+        }
         if self.live_restore {
             command.arg("--live-restore");
         }

@@ -46,11 +46,18 @@ impl Hands {
         self.ours.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
     }
 
-    /// The container in the place was stopped through Docker: by an operator, if it was not by us.
-    pub fn heard_of_stop(&self, id: &ContainerId) {
-        if !self.ours.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+    /// The container in the place was stopped through Docker: by an operator, if it was not by us. Whether it was an operator.
+    pub fn heard_of_stop(&self, id: &ContainerId) -> bool {
+        let theirs = !self.ours.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
+        if theirs {
             self.unwanted.store(true, Ordering::Relaxed);
         }
+        theirs
+    }
+
+    /// An operator has stopped it already, as an earlier run heard.
+    pub fn was_stopped(&self) {
+        self.unwanted.store(true, Ordering::Relaxed);
     }
 
     fn unwanted(&self) -> bool {

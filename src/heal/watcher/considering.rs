@@ -63,6 +63,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             None => diagnose(container, &context, now),
         };
         let ooms = history.ooms_within(OOM_WINDOW, now);
+        let busy = self.is_busy();
         let (name, image) = (container.name.clone(), container.image_id.clone());
         let well = diagnosis == Diagnosis::Well;
         let sick_since = match &diagnosis {
@@ -83,8 +84,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             self.node.mark(&place, sick_since.and(record.sick_since()));
             let had = record.forgiven_at().is_some() || record.quarantined(now).is_some();
             record.seen(id, &image, well, now);
-            // What was known before this run counts until it runs again.
-            if (stopped.is_some() || !down) && record.stopped(stopped) {
+            // What was known before this run counts until it runs again; and what is heard while an operation is under way, until
+            // that is over: a container that is being stopped runs still.
+            if (stopped.is_some() || (!down && !busy)) && record.stopped(stopped) {
                 self.unsaved.insert(place.clone());
             }
             let (forgiven, recovered) = (record.forgiven_at(), record.recovered_at());
@@ -126,6 +128,11 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
     }
 
+    /// Something is under way, or may have been left half-way.
+    fn is_busy(&self) -> bool {
+        self.current.is_some() || !self.unfinished.is_empty() || self.look_for_unfinished.is_some()
+    }
+
     /// It is sick: what is done about it?
     pub(super) fn act(&mut self, id: &ContainerId, place: &str, cause: &Cause, evidence: &str, now: Instant) {
         let Some(watched) = self.watched.get(id) else { return };
@@ -140,6 +147,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 format!("{name} is {cause}: {parent}, whose namespace it shares, comes first"),
             );
         }
+        let busy = self.is_busy();
         let record = self.records.entry(place.to_owned()).or_default();
         let reason = self.pauses.paused(&self.place.node, place, SystemTime::now()).map(|reason| reason.text.clone());
         let at_hand = Case {
@@ -151,7 +159,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             settings: &self.place.heal,
             holdoff: self.holdoff,
             paused: reason.as_deref(),
-            busy: self.current.is_some() || !self.unfinished.is_empty() || self.look_for_unfinished.is_some(),
+            busy,
             watched: self.watched.values().filter(|it| it.hands_off.is_none()).count(),
             consul: self.seen.borrow().reachable,
         };

@@ -54,6 +54,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             self.jobs.spawn(async move { Job::Found(find(&*docker, retired).await) });
             return;
         }
+        if !self.restored && now < self.recall_until {
+            return;
+        }
         let Some(unfinished) = self.unfinished.pop_front() else { return };
         let policy = self.policy_of(&unfinished);
         let plan = Plan {
@@ -65,6 +68,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let current =
             super::Current::uncharged(unfinished.old.clone(), &plan.name, plan.cause.clone(), "left half-way");
         let hands = current.hands.clone();
+        let stopped = |id| self.records.get(&plan.name).is_some_and(|record| record.is_stopped(id));
+        if stopped(&unfinished.old) || stopped(&unfinished.new) {
+            hands.was_stopped();
+        }
         self.current = Some(current);
         let second = std::time::Duration::from_secs;
         let operation = Operation {
