@@ -28,8 +28,7 @@ const SHOWN: usize = 20;
 const SHOWN_TEXT: usize = 300;
 
 /// What kind of news it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A container was healed.
     Healed,
@@ -50,7 +49,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The `event=` field of the log.
+    /// The `event=` field of the log, and `kind` in Consul's KV and the webhook.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -82,6 +81,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct News {
     /// What kind.
+    #[serde(serialize_with = "as_word")]
     pub kind: Kind,
     /// When, RFC 3339.
     pub time: String,
@@ -120,6 +120,12 @@ pub struct News {
     /// What the metrics count, if it was a treatment.
     #[serde(skip)]
     pub operation: Option<HealOperation>,
+}
+
+/// One word for one thing: in the log, the KV and the webhook.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn as_word<S: serde::Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.as_str())
 }
 
 impl News {

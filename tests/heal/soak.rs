@@ -75,7 +75,6 @@ async fn random_faults_end_in_what_should_be_and_never_in_what_should_not() {
     let seed = number("REMORA_SOAK_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     println!("{count} faults, REMORA_SOAK_SEED={seed}");
     let budget = format!("{BUDGET}/{}s", WINDOW.as_secs());
-    // The first life of the engine ends as its setting says; later ones as drawn.
     let mut dockerd = Dockerd::start_with_bridge(false).await;
     let plan = Scene::plan("soak");
     let plan = if let Some(dockerd) = &dockerd {
@@ -116,8 +115,6 @@ struct Soak {
     watch: Watch,
     rng: Rng,
     paused: Vec<(Container, Instant)>,
-    /// Containers live on when the engine that runs now is stopped.
-    live_restore: bool,
     done: BTreeMap<Fault, usize>,
 }
 
@@ -142,15 +139,7 @@ impl Soak {
         })
         .await;
         scene.right(Duration::from_secs(20)).await;
-        Self {
-            scene,
-            park,
-            watch,
-            rng: Rng::with_seed(seed),
-            paused: Vec::new(),
-            live_restore: false,
-            done: BTreeMap::new(),
-        }
+        Self { scene, park, watch, rng: Rng::with_seed(seed), paused: Vec::new(), done: BTreeMap::new() }
     }
 
     async fn fault(&mut self, number: u64, dockerd: Option<&mut Dockerd>) {
@@ -254,15 +243,14 @@ impl Soak {
         for (container, _) in std::mem::take(&mut self.paused) {
             self.scene.engine.pause(&container, false).await;
         }
+        let lives_on = self.rng.bool();
+        dockerd.set_live_restore(lives_on).await;
         self.watch.task.abort();
         dockerd.stop().await;
-        let lived_on = self.live_restore;
-        self.live_restore = self.rng.bool();
-        dockerd.set_live_restore(self.live_restore);
         tokio::time::sleep(Duration::from_millis(self.rng.u64(..3000))).await;
         dockerd.start_again().await;
         self.watch.follow(self.scene.engine.events().await);
-        if lived_on {
+        if lives_on {
             println!("   its containers live on");
         } else {
             let down = self.park.left_down(&self.scene.engine).await;

@@ -33,7 +33,7 @@ fn attempts(ward: &Ward) -> usize {
 #[tokio::test(start_paused = true)]
 async fn after_the_last_attempt_it_is_given_up_for_an_hour() {
     let (ward, _) = hopeless(restarted()).await;
-    let told = ward.hears("gave_up", "web", 30 * MINUTE).await;
+    let told = ward.hears("heal_gave_up", "web", 30 * MINUTE).await;
     assert_eq!(attempts(&ward), 3);
     assert!(told.text.contains("3 attempts within 30m, and it has failed again"), "{}", told.text);
     assert_eq!(ward.given_up().keys().collect::<Vec<_>>(), ["web"]);
@@ -43,10 +43,10 @@ async fn after_the_last_attempt_it_is_given_up_for_an_hour() {
 #[tokio::test(start_paused = true)]
 async fn after_a_quarantine_there_is_one_attempt_and_then_a_longer_one() {
     let (ward, _) = hopeless(restarted()).await;
-    ward.hears("gave_up", "web", 30 * MINUTE).await;
+    ward.hears("heal_gave_up", "web", 30 * MINUTE).await;
     sleep(75 * MINUTE).await;
     assert_eq!(attempts(&ward), 4, "one attempt when the hour is over");
-    assert_eq!(ward.told("gave_up").len(), 2, "{:#?}", ward.told("gave_up"));
+    assert_eq!(ward.told("heal_gave_up").len(), 2, "{:#?}", ward.told("heal_gave_up"));
     ward.rests(100 * MINUTE).await;
     sleep(20 * MINUTE).await;
     assert_eq!(attempts(&ward), 5, "one attempt after two more hours");
@@ -55,7 +55,7 @@ async fn after_a_quarantine_there_is_one_attempt_and_then_a_longer_one() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_after_a_quarantine_that_helps_ends_it() {
     let (ward, _) = hopeless(restarted()).await;
-    ward.hears("gave_up", "web", 30 * MINUTE).await;
+    ward.hears("heal_gave_up", "web", 30 * MINUTE).await;
     ward.docker.behave(Whom::Image("web:1".to_owned()), Behaviour::default().healthy_after(2 * SECOND));
     ward.hears("healed", "web", 75 * MINUTE).await;
     assert_eq!(ward.given_up().len(), 0);
@@ -65,7 +65,7 @@ async fn an_attempt_after_a_quarantine_that_helps_ends_it() {
 #[tokio::test(start_paused = true)]
 async fn a_quarantine_outlives_the_agent() {
     let (mut ward, _) = hopeless(restarted()).await;
-    ward.hears("gave_up", "web", 30 * MINUTE).await;
+    ward.hears("heal_gave_up", "web", 30 * MINUTE).await;
     sleep(MINUTE).await;
     for _ in 0..2 {
         ward.kill().await;
@@ -79,13 +79,13 @@ async fn a_quarantine_outlives_the_agent() {
 #[tokio::test(start_paused = true)]
 async fn an_operator_releases_it() {
     let (ward, _) = hopeless(restarted()).await;
-    ward.hears("gave_up", "web", 30 * MINUTE).await;
+    ward.hears("heal_gave_up", "web", 30 * MINUTE).await;
     sleep(MINUTE).await;
     ward.docker.behave(Whom::Image("web:1".to_owned()), Behaviour::default().healthy_after(2 * SECOND));
     ward.ask(Wish::Release, "web");
     ward.hears("healed", "web", MINUTE).await;
     assert_eq!(ward.given_up().len(), 0);
-    assert_eq!(ward.told("operator").len(), 1);
+    assert_eq!(ward.told("heal_operator").len(), 1);
     assert_eq!(ward.store.text("remora/heal/ask/n1/web"), None, "the request is taken");
 }
 
@@ -110,7 +110,7 @@ async fn attempts_are_further_and_further_apart() {
     let spec = restarted().label("remora.heal.max-attempts", "5").label("remora.heal.backoff", "60s..10m");
     let spec = spec.label("remora.heal.window", "2h").label("remora.heal.grace", "0s");
     let (ward, _) = hopeless(spec).await;
-    ward.hears("gave_up", "web", 120 * MINUTE).await;
+    ward.hears("heal_gave_up", "web", 120 * MINUTE).await;
     let log = ward.docker.changes_with_times();
     let times: Vec<Instant> = log.iter().map(|(at, _)| *at).collect();
     let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -133,13 +133,13 @@ async fn ten_good_minutes_make_up_for_everything() {
         sleep(11 * MINUTE).await;
     }
     assert_eq!(attempts(&ward), 8);
-    assert_eq!(ward.told("gave_up"), []);
+    assert_eq!(ward.told("heal_gave_up"), []);
 }
 
 #[tokio::test(start_paused = true)]
 async fn another_image_begins_anew() {
     let (ward, id) = hopeless(restarted()).await;
-    ward.hears("gave_up", "web", 30 * MINUTE).await;
+    ward.hears("heal_gave_up", "web", 30 * MINUTE).await;
     ward.docker.add_image("web:2", &serde_json::json!({}));
     ward.docker.remove(&id);
     let new = ward.docker.run(web("web").health_check().image("web:2"));

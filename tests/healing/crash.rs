@@ -80,7 +80,7 @@ async fn history(case: Case) -> bool {
     }
     let begun = Instant::now();
     let over = |ward: &Ward| {
-        let over = ["healed", "heal_failed", "cancelled"].into_iter().any(|kind| !ward.told(kind).is_empty());
+        let over = ["healed", "heal_failed", "heal_cancelled"].into_iter().any(|kind| !ward.told(kind).is_empty());
         over || ward.docker.held() > 0
     };
     while !over(&ward) {

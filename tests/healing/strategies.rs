@@ -213,7 +213,7 @@ async fn a_container_whose_volume_is_gone_is_given_up_at_once() {
     let raw = ward.docker.raw(&id).unwrap();
     ward.docker.remove_volume(raw["Mounts"][0]["Name"].as_str().unwrap());
     ward.fails(&id);
-    let told = ward.hears("gave_up", "web", 2 * MINUTE).await;
+    let told = ward.hears("heal_gave_up", "web", 2 * MINUTE).await;
     assert!(told.text.contains("does not exist any more"), "{}", told.text);
     ward.rests(20 * MINUTE).await;
 }

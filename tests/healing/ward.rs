@@ -62,7 +62,7 @@ struct Agent {
 /// A piece of news, as it stands in Consul's KV.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
-    /// `healed`, `heal_failed`, `gave_up`…
+    /// `healed`, `heal_failed`, `heal_gave_up`…
     pub kind: String,
     /// The place.
     pub name: String,

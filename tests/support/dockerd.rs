@@ -72,9 +72,29 @@ impl Dockerd {
         self.path("docker.sock")
     }
 
-    /// Whether its containers live on when it is stopped: from its next start on.
-    pub fn set_live_restore(&mut self, live_restore: bool) {
+    /// Whether its containers live on when it is stopped, from now on. The daemon that is started then has to be told so as well, or
+    /// it ends what it finds running: this holds for the next one, too.
+    pub async fn set_live_restore(&mut self, live_restore: bool) {
         self.live_restore = live_restore;
+        self.configure();
+        signal(self.child.as_ref().and_then(Child::id).expect("dockerd runs"), "HUP");
+        let socket = self.socket();
+        eventually("dockerd has read its settings again", Duration::from_secs(10), async || {
+            let answer = http_client(Some(&socket)).get("http://docker/info").send().await;
+            let info: serde_json::Value =
+                answer.map_err(|error| error.to_string())?.json().await.map_err(|error| error.to_string())?;
+            if info["LiveRestoreEnabled"] == live_restore { Ok(()) } else { Err("as before".to_owned()) }
+        })
+        .await;
+    }
+
+    /// A configuration of its own: the machine's may name a bridge, hosts or a proxy.
+    fn configure(&self) {
+        let mut settings = serde_json::json!({"live-restore": self.live_restore});
+        if self.shares_identity {
+            settings["deprecated-key-path"] = self.path("key.json").display().to_string().into();
+        }
+        std::fs::write(self.path("daemon.json"), settings.to_string()).unwrap();
     }
 
     /// SIGTERM, and waits for its end: without live restore it stops its containers.
@@ -88,13 +108,7 @@ impl Dockerd {
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "dockerd runs already");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("dockerd.log")).unwrap();
-        // A configuration of its own: the machine's may name a bridge, hosts or a proxy.
-        let settings = if self.shares_identity {
-            serde_json::json!({"deprecated-key-path": self.path("key.json")})
-        } else {
-            serde_json::json!({})
-        };
-        std::fs::write(self.path("daemon.json"), settings.to_string()).unwrap();
+        self.configure();
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.namespace.id().unwrap())).arg("dockerd");
         command
@@ -114,9 +128,6 @@ impl Dockerd {
             .kill_on_drop(false);
         if !self.bridge {
             command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false"]);
-        }
-        if self.live_restore {
-            command.arg("--live-restore");
         }
         self.child = Some(command.spawn().unwrap());
         let socket = self.socket();

@@ -151,7 +151,7 @@ async fn drain(mut response: Response) {
 pub(super) fn message(news: &News) -> Value {
     json!({
         "text": text(&news.node, &news.text),
-        "kind": news.kind,
+        "kind": news.kind.as_str(),
         "time": news.time,
         "node": news.node,
         "name": news.name,
