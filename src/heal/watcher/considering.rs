@@ -63,7 +63,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             None => diagnose(container, &context, now),
         };
         let ooms = history.ooms_within(OOM_WINDOW, now);
-        let busy = self.is_busy();
+        let unsure = self.may_be_half_way(&place);
         let (name, image) = (container.name.clone(), container.image_id.clone());
         let well = diagnosis == Diagnosis::Well;
         let sick_since = match &diagnosis {
@@ -84,9 +84,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             self.node.mark(&place, sick_since.and(record.sick_since()));
             let had = record.forgiven_at().is_some() || record.quarantined(now).is_some();
             record.seen(id, &image, well, now);
-            // What was known before this run counts until it runs again; and what is heard while an operation is under way, until
-            // that is over: a container that is being stopped runs still.
-            if (stopped.is_some() || (!down && !busy)) && record.stopped(stopped) {
+            // What was known before this run counts until it runs again. Where an operation may have been left half-way, a stop may have
+            // been its own, and a container that runs may be about to end.
+            if !unsure && (stopped.is_some() || !down) && record.stopped(stopped) {
                 self.unsaved.insert(place.clone());
             }
             let (forgiven, recovered) = (record.forgiven_at(), record.recovered_at());
@@ -126,6 +126,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             Diagnosis::Leave { .. } => {}
             Diagnosis::Sick { cause, evidence, .. } => self.act(id, &place, &cause, &evidence, now),
         }
+    }
+
+    /// An operation on this place may have been left half-way: by an agent before this one.
+    fn may_be_half_way(&self, place: &str) -> bool {
+        // While the engine is asked for them, the treatment under way has no name.
+        let asking = self.current.as_ref().is_some_and(|current| current.name.is_empty());
+        let found = self.unfinished.iter().any(|unfinished| unfinished.is_of(place));
+        asking || found || self.look_for_unfinished.is_some()
     }
 
     /// Something is under way, or may have been left half-way.

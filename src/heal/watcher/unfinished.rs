@@ -33,6 +33,13 @@ pub(super) struct Unfinished {
     by: String,
 }
 
+impl Unfinished {
+    /// It is about this place.
+    pub(super) fn is_of(&self, place: &str) -> bool {
+        self.plan.name == place
+    }
+}
+
 /// How finishing it ended.
 #[derive(Debug)]
 pub(super) struct Resumed {
