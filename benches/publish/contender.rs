@@ -70,6 +70,8 @@ impl Running {
 /// Remora as an operator would run it: with the log at its default level.
 pub fn spawn_remora(engine: &Engine, consul: &str) -> Remora {
     let mut remora = Remora::new(engine.socket(), consul, engine.run(), Contender::Remora.node());
+    // As it runs unless it is told otherwise.
+    remora.set("REMORA_HEAL", "on");
     remora.set("REMORA_LOG", "info");
     remora.spawn();
     remora

@@ -162,8 +162,7 @@ pub(super) fn build(raw: &Raw, from: &mut Sources<'_>) -> Heal {
     let settle = |given: Given<'_>| parse::duration(given, LEAST, SETTLE_MOST, "such as 5s");
     let webhook = from.read("REMORA_HEAL_WEBHOOK", raw.remora_heal_webhook.as_ref(), webhook);
     Heal {
-        // Off unless it is asked for, as long as not all of it is there (docs/healing-design.md, "Where it stands").
-        mode: from.read("REMORA_HEAL", raw.remora_heal.as_ref(), mode).unwrap_or(HealMode::Off),
+        mode: from.read("REMORA_HEAL", raw.remora_heal.as_ref(), mode).unwrap_or(default.mode),
         default: from
             .word(
                 "REMORA_HEAL_DEFAULT",

@@ -179,10 +179,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         Group::Heal,
         "REMORA_HEAL",
-        "off",
+        "on",
         "on, observe, off",
-        "Whether containers that failed are healed. `observe`: what would be done is told, and not done. Healing is new and not \
-         complete: it is off until it is asked for.",
+        "Whether containers that failed are healed. `observe`: what would be done is told, and not done.",
     ),
     setting(
         Group::Heal,

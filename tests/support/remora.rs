@@ -38,6 +38,8 @@ impl Remora {
             ("REMORA_HTTP_ADDR", format!("127.0.0.1:{http_port}")),
             ("REMORA_INCLUDE", format!("label:{}={run}", super::docker::RUN_LABEL)),
             ("REMORA_LOG", "remora=debug,info".to_owned()),
+            // What these tests kill stays dead, however long they look at it. Those of healing switch it on.
+            ("REMORA_HEAL", "off".to_owned()),
         ];
         Self {
             program: program(),
