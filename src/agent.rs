@@ -12,11 +12,12 @@
 
 mod healing;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use litemap::LiteMap;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -172,7 +173,7 @@ pub fn own_service(settings: &Settings, http: Option<SocketAddr>) -> Service {
         port: reachable.map_or(0, |at| at.port()),
         tags: Vec::new(),
         meta: pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-        tagged_addresses: BTreeMap::new(),
+        tagged_addresses: LiteMap::new(),
         weights: None,
         enable_tag_override: false,
         checks: vec![Check {

@@ -6,16 +6,19 @@ use std::time::Duration;
 /// thousand agents that lost the same peer do not come back to it in step, and none comes back at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    base: Duration,
-    cap: Duration,
+    /// Milliseconds: there are five of these per container.
+    base: u32,
+    /// Milliseconds.
+    cap: u32,
     attempt: u32,
 }
 
 impl Backoff {
-    /// A back-off that begins with about `base`.
+    /// A back-off that begins with about `base`. Both are exact to the millisecond.
     #[must_use]
-    pub const fn new(base: Duration, cap: Duration) -> Self {
-        Self { base, cap, attempt: 0 }
+    pub fn new(base: Duration, cap: Duration) -> Self {
+        let millis = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+        Self { base: millis(base), cap: millis(cap), attempt: 0 }
     }
 
     /// The next wait. `chance` is a number from 0 (inclusive) to 1 (exclusive).
@@ -23,6 +26,7 @@ impl Backoff {
     pub fn next(&mut self, chance: f64) -> Duration {
         // 2^20 times any base that makes sense is far above any cap that does.
         let full = self.base.saturating_mul(1 << self.attempt.min(20)).min(self.cap);
+        let full = Duration::from_millis(u64::from(full));
         self.attempt = self.attempt.saturating_add(1);
         let half = full / 2;
         half + half.mul_f64(chance.clamp(0.0, 1.0))

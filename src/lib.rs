@@ -25,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod consul;
 pub mod docker;
+mod exact;
 pub mod heal;
 pub mod host;
 pub mod reconcile;

@@ -44,7 +44,7 @@ fn nothing_set_means_the_defaults() {
             health_ttl: None,
             http: Some("127.0.0.1:7979".parse().unwrap()),
             log: Log { filter: "info".into(), format: LogFormat::Text },
-            heal: Heal { mode: HealMode::Off, ..Heal::default() },
+            heal: Heal::default(),
         }
     );
 }

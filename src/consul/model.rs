@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use litemap::LiteMap;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::telemetry::Standing;
 
@@ -102,7 +102,8 @@ pub struct Service {
     /// At most 64 pairs; keys of `[A-Za-z0-9_-]` up to 128 bytes, values up to 512 bytes.
     pub meta: BTreeMap<String, String>,
     /// Further addresses of the same instance.
-    pub tagged_addresses: BTreeMap<String, TaggedAddress>,
+    #[serde(serialize_with = "as_map")]
+    pub tagged_addresses: LiteMap<String, TaggedAddress>,
     /// `None` leaves Consul's default of 1 and 1.
     pub weights: Option<Weights>,
     /// Others may change the tags in the catalog; ours are then only the first ones.
@@ -206,6 +207,10 @@ pub struct CheckTls {
     pub server_name: Option<String>,
     /// Do not verify the certificate.
     pub skip_verify: bool,
+}
+
+fn as_map<S: Serializer, V: Serialize>(map: &LiteMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(map.iter())
 }
 
 impl Service {

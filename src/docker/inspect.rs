@@ -16,6 +16,7 @@ use super::container::{
 use super::life::{BindingDocument, HealthcheckDocument, PortsDocument, RestartDocument, published};
 use super::list::place;
 use super::port::DockerError;
+use crate::exact::exact;
 
 const CALL: &str = "GET /containers/{id}/json";
 
@@ -196,6 +197,7 @@ fn container(
     let mut life = read_life(&config, &host_config, state.error.as_deref().unwrap_or_default());
     let network = network_settings.unwrap_or(NetworkDocument { ports: None, networks: None });
     let labels = config.labels.unwrap_or_default().into_iter().filter(|(label, _)| lens.keeps(label)).collect();
+    let labels = exact(labels);
     let exposed: BTreeSet<Port> =
         config.exposed_ports.into_iter().flatten().filter_map(|(port, _)| read_port(&port)).collect();
     let bindings = read_bindings(network.ports);
@@ -215,7 +217,7 @@ fn container(
         restart_count: restart_count.unwrap_or_default(),
         health: state.health.and_then(read_health),
         labels,
-        service_env: config.env.0,
+        service_env: exact(config.env.0),
         network_mode: read_network_mode(host_config.network_mode.as_deref().unwrap_or_default()),
         networks: read_networks(network.networks),
         exposed,
@@ -295,7 +297,8 @@ fn read_networks(networks: Option<BTreeMap<String, Option<EndpointDocument>>>) -
         ipv4: endpoint.ipv4.and_then(|text| text.parse().ok()),
         ipv6: endpoint.ipv6.and_then(|text| text.parse().ok()),
     };
-    networks.into_iter().flatten().map(|(name, endpoint)| (name, endpoint.map(address).unwrap_or_default())).collect()
+    let all = networks.into_iter().flatten();
+    exact(all.map(|(name, endpoint)| (name, endpoint.map(address).unwrap_or_default())).collect())
 }
 
 pub(super) fn read_port(text: &str) -> Option<Port> {
@@ -311,14 +314,13 @@ pub(super) fn read_port(text: &str) -> Option<Port> {
 }
 
 fn read_bindings(ports: Option<PortsDocument>) -> LiteMap<Port, Vec<Binding>> {
-    ports
-        .into_iter()
-        .flatten()
-        .filter_map(|(port, bindings)| {
-            let bindings = bindings.into_iter().flatten().filter_map(|binding| read_binding(&binding)).collect();
-            Some((read_port(&port)?, bindings))
-        })
-        .collect()
+    let all = ports.into_iter().flatten().filter_map(|(port, bindings)| {
+        let bindings = bindings.into_iter().flatten().filter_map(|binding| read_binding(&binding));
+        let mut bindings: Vec<_> = bindings.collect();
+        bindings.shrink_to_fit();
+        Some((read_port(&port)?, bindings))
+    });
+    exact(all.collect())
 }
 
 fn read_binding(binding: &BindingDocument) -> Option<Binding> {

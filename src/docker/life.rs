@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::container::{Binding, Port, ProbeTimes, RestartName, RestartPolicy};
 use super::inspect::{printable, read_port};
+use crate::exact::exact;
 
 /// What a HEALTHCHECK has as its interval, and as its time-out, when nobody says otherwise.
 const PROBE_TIME: Duration = Duration::from_secs(30);
@@ -93,13 +94,15 @@ pub(super) fn published(
         Some(Binding { host_ip, host_port })
     };
     let named = named.into_iter().flatten().filter_map(|(port, bindings)| {
-        Some((read_port(port)?, bindings.iter().flatten().filter_map(asked).collect::<Vec<_>>()))
+        let mut bindings: Vec<_> = bindings.iter().flatten().filter_map(asked).collect();
+        bindings.shrink_to_fit();
+        Some((read_port(port)?, bindings))
     });
     let mut published: LiteMap<_, _> = named.filter(|(_, bindings)| !bindings.is_empty()).collect();
     for port in exposed.iter().filter(|_| all) {
         published.entry(*port).or_insert_with(|| vec![Binding { host_ip: anywhere, host_port: 0 }]);
     }
-    published
+    exact(published)
 }
 
 #[cfg(test)]

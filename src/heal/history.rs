@@ -4,7 +4,6 @@
 //! of a `docker stop`. Only the events tell, so they are kept, the last [`KEPT`] of each container. After a start of the agent
 //! the engine's ring is replayed; what it does not hold any more is [`End::Unknown`], and nobody acts on that unasked.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -57,19 +56,20 @@ pub enum End {
 /// See the module's header.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    marks: VecDeque<Mark>,
+    marks: Vec<Mark>,
     /// Something may have happened that was not heard, since the last start that was.
     gap: bool,
     /// When the present state was first seen, and which it is.
     standing: Option<(Standing, Instant)>,
     /// When it was last heard or seen to start, or to be unpaused.
     started: Option<Instant>,
-    /// `StartedAt` of the last look.
-    started_at: String,
+    /// `StartedAt` of the last look; its zero time is `Some(None)`.
+    #[expect(clippy::option_option, reason = "not looked at yet; never started; started")]
+    started_at: Option<Option<EventTime>>,
     /// Restart counts of its looks, for crash loops.
-    restarts: VecDeque<(Instant, u64)>,
+    restarts: Vec<(Instant, u64)>,
     /// Out-of-memory events.
-    ooms: VecDeque<Instant>,
+    ooms: Vec<Instant>,
 }
 
 /// What a look at a container comes to, for the question how long it has been so.
@@ -119,10 +119,8 @@ impl History {
                 "pause" => What::Pause,
                 "unpause" => What::Unpause,
                 "oom" => {
-                    self.ooms.push_back(now);
-                    if self.ooms.len() > KEPT {
-                        self.ooms.pop_front();
-                    }
+                    let place = self.ooms.len();
+                    keep(&mut self.ooms, place, now);
                     return;
                 }
                 _ => return,
@@ -140,31 +138,27 @@ impl History {
             What::Unpause => self.started = Some(now),
             _ => {}
         }
-        self.marks.push_back(Mark { what, at: event.time, heard: now });
-        // Almost always in order already; a replay may come later than the live event.
-        self.marks.make_contiguous().sort_by_key(|mark| mark.at);
-        if self.marks.len() > KEPT {
-            self.marks.pop_front();
-        }
+        // Almost always the last one; a replay may come later than the live event.
+        let place = self.marks.partition_point(|mark| mark.at <= event.time);
+        keep(&mut self.marks, place, Mark { what, at: event.time, heard: now });
     }
 
     /// It was looked at.
     pub fn seen(&mut self, container: &Container, now: Instant) {
-        if container.started_at != self.started_at {
-            if !self.started_at.is_empty() && container.state == State::Running {
+        let started_at = (!container.started_at.is_empty()).then(|| EventTime::parse(&container.started_at));
+        if started_at != self.started_at {
+            if self.started_at.is_some() && container.state == State::Running {
                 self.started = self.started.filter(|_| self.last(What::Start).is_some()).or(Some(now));
             }
-            self.started_at.clone_from(&container.started_at);
+            self.started_at = started_at;
         }
         let standing = Standing::of(container);
         if self.standing.is_none_or(|(before, _)| before != standing) {
             self.standing = Some((standing, now));
         }
-        if self.restarts.back().is_none_or(|(_, count)| *count != container.restart_count) {
-            self.restarts.push_back((now, container.restart_count));
-            if self.restarts.len() > KEPT {
-                self.restarts.pop_front();
-            }
+        if self.restarts.last().is_none_or(|(_, count)| *count != container.restart_count) {
+            let place = self.restarts.len();
+            keep(&mut self.restarts, place, (now, container.restart_count));
         }
     }
 
@@ -196,9 +190,9 @@ impl History {
     /// How often its restart policy started it again within `window`.
     #[must_use]
     pub fn restarts_within(&self, window: Duration, now: Instant) -> u64 {
-        let Some((_, latest)) = self.restarts.back() else { return 0 };
+        let Some((_, latest)) = self.restarts.last() else { return 0 };
         let before = self.restarts.iter().rev().find(|(at, _)| *at + window < now);
-        let first = before.or_else(|| self.restarts.front()).map_or(*latest, |(_, count)| *count);
+        let first = before.or_else(|| self.restarts.first()).map_or(*latest, |(_, count)| *count);
         latest.saturating_sub(first)
     }
 
@@ -270,6 +264,18 @@ impl History {
     fn heard_of_this_end(died: &Mark, container: &Container) -> bool {
         const ROUNDING: i64 = 1_500_000_000;
         EventTime::parse(&container.finished_at).is_some_and(|finished| (finished.0 - died.at.0).abs() < ROUNDING)
+    }
+}
+
+/// Puts one more in its place, and drops the first of too many. Most containers never have more than one: no room is made for
+/// more.
+fn keep<T>(all: &mut Vec<T>, place: usize, one: T) {
+    if all.is_empty() {
+        all.reserve_exact(1);
+    }
+    all.insert(place, one);
+    if all.len() > KEPT {
+        all.remove(0);
     }
 }
 

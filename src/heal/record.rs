@@ -78,6 +78,31 @@ pub enum Hindrance {
 }
 
 impl Record {
+    /// A place of which nothing is remembered but since when it has been well.
+    #[must_use]
+    pub fn new(well_since: Option<Instant>) -> Self {
+        Self { well_since, ..Self::default() }
+    }
+
+    /// Since when it has been well without a break.
+    #[must_use]
+    pub const fn well_since(&self) -> Option<Instant> {
+        self.well_since
+    }
+
+    /// Whether nothing is remembered but since when it has been well. Most places are so for ever, and need no record; which image
+    /// and which container they had matters only where there is something to forget.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.attempts.is_empty()
+            && self.failures == 0
+            && self.next_at.is_none()
+            && self.quarantine.is_none()
+            && !self.restarted
+            && self.stopped.is_none()
+            && self.sick_since.is_none()
+    }
+
     /// It was seen in this place: well or not.
     pub fn seen(&mut self, container: &ContainerId, image: &str, well: bool, now: Instant) {
         if self.image != image {

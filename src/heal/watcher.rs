@@ -99,6 +99,8 @@ struct Watched {
     published: bool,
     critical: Option<CriticalCheck>,
     diagnosis: Diagnosis,
+    /// Since when it has been well without a break.
+    well_since: Option<Instant>,
     /// What was told about it last: the same is not told twice.
     told: String,
     due: Option<Instant>,
@@ -141,6 +143,7 @@ pub struct Watcher<E, S> {
     histories: HashMap<ContainerId, History>,
     /// Former ids → the containers that have their places now.
     successors: HashMap<String, ContainerId>,
+    /// By place, where there is anything to remember.
     records: BTreeMap<String, Record>,
     /// Names of places that were seen to run.
     known: BTreeSet<String>,
@@ -327,7 +330,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             // Also for the agent that finishes this, should it be another one: afterwards Docker does not tell this stop from the
             // operation's own.
             let place = current.name.clone();
-            if self.records.entry(place.clone()).or_default().stopped(Some(&event.container)) {
+            if self.record(&place).stopped(Some(&event.container)) {
                 self.unsaved.insert(place);
             }
         }
@@ -349,16 +352,18 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             for note in notes.iter().filter(|_| same_labels.is_none()) {
                 tracing::warn!(event = "heal_label", container = %id, name = %container.name, label = %note.about, "{}: {}: {}", container.name, note.about, note.text);
             }
-            Arc::new(policy)
+            self.shared(policy)
         };
-        let (critical, diagnosis, told, due) = before.map_or((None, Diagnosis::Well, String::new(), None), |before| {
-            (before.critical, before.diagnosis, before.told, before.due)
-        });
+        let (critical, diagnosis, well_since, told, due) = before
+            .map_or((None, Diagnosis::Well, None, String::new(), None), |before| {
+                (before.critical, before.diagnosis, before.well_since, before.told, before.due)
+            });
         let hands_off = match names::logical(&container.name).1 {
             Role::Failed => Some("a replacement that failed, kept to be looked at".to_owned()),
             _ => self.place.never.reason(container, &policy),
         };
-        let watched = Watched { sight: Arc::new(sight), policy, hands_off, published, critical, diagnosis, told, due };
+        let sight = Arc::new(sight);
+        let watched = Watched { sight, policy, hands_off, published, critical, diagnosis, well_since, told, due };
         self.watched.insert(id.clone(), watched);
         // A quarantine is the place's: whoever takes it is given up, too.
         if !known_before
@@ -370,6 +375,12 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         for dependent in self.dependents(container) {
             self.consider(&dependent, now);
         }
+    }
+
+    /// Most containers have the same policy: one copy of each is enough.
+    fn shared(&self, policy: Policy) -> Arc<Policy> {
+        let same = self.watched.values().find(|it| *it.policy == policy);
+        same.map_or_else(|| Arc::new(policy), |it| Arc::clone(&it.policy))
     }
 
     fn vanish(&mut self, id: &ContainerId) {
@@ -416,6 +427,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             registration::register(&running, self, &self.place.rules).verdict,
             registration::Verdict::Services(planned) if !planned.is_empty()
         )
+    }
+
+    /// What is remembered of a place, also if that is nothing.
+    fn record(&mut self, place: &str) -> &mut Record {
+        self.records.entry(place.to_owned()).or_insert_with(|| {
+            let has_it = self.watched.values().find(|it| it.sight.container.name == place);
+            Record::new(has_it.and_then(|it| it.well_since))
+        })
     }
 
     fn has_place(&self, place: &str) -> bool {

@@ -14,6 +14,7 @@ mod seeing;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use litemap::LiteMap;
 use tokio::time::Instant;
 
 use super::claims::Claims;
@@ -38,7 +39,7 @@ pub struct Book {
     wanted: HashMap<String, Arc<Service>>,
     actual: HashMap<String, Arc<ActualService>>,
     /// Keys in `actual` that carry our mark (or a dead namesake's), by container.
-    registered: HashMap<ContainerId, BTreeSet<String>>,
+    registered: HashMap<ContainerId, LiteMap<String, ()>>,
     /// Keys that somebody else uses too, in another case: the catalog cannot tell the two apart.
     contested: HashSet<String>,
     /// What is registered with our mark beside what is in `actual`, under the same id in another case.
@@ -413,7 +414,8 @@ impl Book {
                 self.unindex(&before, at);
             }
             if let Some(now) = now {
-                self.registered.entry(now).or_default().insert(at.to_owned());
+                let keys = self.registered.entry(now).or_insert_with(|| LiteMap::with_capacity(1));
+                keys.insert(at.to_owned(), ());
             }
         }
         self.retire(self.wanted.get(at).cloned().as_ref());

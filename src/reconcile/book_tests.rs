@@ -249,12 +249,12 @@ impl Story {
         let published = book.wanted.keys().filter(|at| book.actual.contains_key(*at) && **at != book.own_key).count();
         assert_eq!(book.published(), published, "published");
         book.items.recount();
-        let mut registered: HashMap<ContainerId, BTreeSet<String>> = HashMap::new();
+        let mut registered: HashMap<ContainerId, LiteMap<String, ()>> = HashMap::new();
         for (at, service) in &book.actual {
             if let Owner::Ours(Some(container)) | Owner::Namesake { container: Some(container), .. } =
                 own::owner(service, &book.settings)
             {
-                registered.entry(container).or_default().insert(at.clone());
+                registered.entry(container).or_default().insert(at.clone(), ());
             }
         }
         assert_eq!(book.registered, registered, "registered by container");

@@ -47,6 +47,8 @@ impl Claims {
     pub fn insert(&mut self, key: &str, claim: Claim) {
         let claims = self.claims.entry(key.to_owned()).or_default();
         claims.retain(|old| old.container != claim.container);
+        // By itself a list of one makes room for four.
+        claims.reserve_exact(1);
         claims.push(claim);
     }
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use litemap::LiteMap;
+
 use crate::consul::Status;
 use crate::docker::{ContainerId, Sight, State};
 use crate::registration::{self, Note, Peers};
@@ -14,7 +16,7 @@ pub struct Held {
     /// Its registrations stay, with this status and output.
     pub hold: Option<(Status, String)>,
     /// The id it wishes for, lower-case → the key under which it is wanted.
-    pub keys: HashMap<String, String>,
+    pub keys: LiteMap<String, String>,
     /// What was told about its labels.
     pub notes: Vec<Note>,
     /// Why nothing is registered for it.
@@ -81,7 +83,7 @@ impl Containers {
             held.sight = sight;
             return;
         }
-        let (keys, notes) = (HashMap::new(), Vec::new());
+        let (keys, notes) = (LiteMap::with_capacity(1), Vec::new());
         self.held
             .insert(id.clone(), Held { sight, hold: None, keys, notes, nothing: None, waits: false, meant: false });
     }

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use litemap::LiteMap;
+
 use super::*;
 use crate::consul::{Check, CheckKind, TaggedAddress, Weights};
 
@@ -22,7 +24,7 @@ pub fn service(id: &str, container: &str) -> Service {
             (Service::META_ENGINE.to_owned(), "ENGINE000001".to_owned()),
             (Service::META_CONTAINER.to_owned(), container.to_owned()),
         ]),
-        tagged_addresses: BTreeMap::new(),
+        tagged_addresses: LiteMap::new(),
         weights: None,
         enable_tag_override: false,
         checks: vec![check(&Service::docker_check_id(id))],

@@ -72,6 +72,8 @@ fn add_check(container: &Container, healing: &Healing, given_up: Option<&str>, p
     let notes = notes(&policy, container, &doubts);
     let (status, output) = say(given_up);
     for Planned { service, .. } in planned {
+        // By itself a list of one makes room for four, and a check is a large thing.
+        service.checks.reserve_exact(1);
         service.checks.push(Check {
             id: Service::healing_check_id(&service.id),
             name: name.clone(),

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use litemap::LiteMap;
+
 use super::address::{Address, Place, Unreachable};
 use super::checks::{self, Subject};
 use super::filters::ENABLE;
@@ -15,6 +17,7 @@ use super::{Planned, Settings, docker_check, meta, tags};
 use crate::consul::{Service, TaggedAddress, Weights};
 use crate::docker::names::logical;
 use crate::docker::{Port, Sight};
+use crate::exact::exact;
 
 /// A port that is registered, with the places where it is reached. `None`: a service without a port.
 struct Offer {
@@ -259,17 +262,16 @@ fn without_doubles(planned: &mut [Planned], notes: &mut Notes) {
 }
 
 /// Both families, where both are known. Consul's DNS answers A and AAAA from these.
-fn tagged_addresses(place: &Place) -> BTreeMap<String, TaggedAddress> {
+fn tagged_addresses(place: &Place) -> LiteMap<String, TaggedAddress> {
     let (Address::Ip(address), Some((other, other_port))) = (&place.spot.address, place.spot.other) else {
-        return BTreeMap::new();
+        return LiteMap::new();
     };
-    [(*address, place.port), (other, other_port.unwrap_or(place.port))]
-        .into_iter()
-        .map(|(address, port)| {
+    let both =
+        [(*address, place.port), (other, other_port.unwrap_or(place.port))].into_iter().map(|(address, port)| {
             let tag = if address.is_ipv4() { "lan_ipv4" } else { "lan_ipv6" };
             (tag.to_owned(), TaggedAddress { address: address.to_string(), port })
-        })
-        .collect()
+        });
+    exact(both.collect())
 }
 
 /// `<id>[:<host ip>:<host port>][:<alias>]`. The binding as the container asked for it, not the address that is advertised:

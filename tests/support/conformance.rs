@@ -50,7 +50,7 @@ pub fn service(id: &str, checks: Vec<Check>) -> Service {
         port: 8080,
         tags: vec!["b".to_owned(), "a".to_owned()],
         meta: BTreeMap::from([(Service::META_OWNER.to_owned(), "remora".to_owned())]),
-        tagged_addresses: BTreeMap::new(),
+        tagged_addresses: LiteMap::new(),
         weights: None,
         enable_tag_override: false,
         checks,

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::consul::error::ConsulError;
 use crate::consul::model::{ActualCheck, ActualService, Snapshot, Status};
+use crate::exact::exact;
 
 /// Reads an answer. The error tells where it stops making sense, but never shows any part of it.
 pub(in crate::consul) fn decode<'body, T: Deserialize<'body>>(
@@ -61,7 +62,7 @@ impl ServiceEntry {
     fn named(self, id: String) -> ActualService {
         let own = (self.address.as_str(), port(self.port));
         let tagged = self.tagged_addresses.into_iter().map(|(tag, at)| (tag, (at.address, port(at.port))));
-        let tagged_addresses = tagged.filter(|(_, (address, port))| (address.as_str(), *port) != own).collect();
+        let tagged_addresses = exact(tagged.filter(|(_, (address, port))| (address.as_str(), *port) != own).collect());
         ActualService {
             id,
             name: self.service,
@@ -129,7 +130,7 @@ pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8], older: &Snapsh
     }
     let services = entries::<ServiceEntry>("GET /v1/agent/services", services)?.map(|(id, entry)| {
         let mut service = entry.named(id.clone());
-        service.checks = of_service.remove(&id).unwrap_or_default();
+        service.checks = exact(of_service.remove(&id).unwrap_or_default());
         let same = older.services.get(&id).filter(|older| ***older == service);
         (id, same.map_or_else(|| Arc::new(service), Arc::clone))
     });

@@ -210,6 +210,8 @@ pub(in crate::consul) fn encode(call: &'static str, body: &impl Serialize) -> Re
 mod tests {
     use serde_json::{Value, json};
 
+    use litemap::LiteMap;
+
     use super::*;
     use crate::consul::model::{CheckTls, Probe, Status, TaggedAddress, Weights};
 
@@ -259,7 +261,7 @@ mod tests {
             port: 0,
             tags: Vec::new(),
             meta: BTreeMap::new(),
-            tagged_addresses: BTreeMap::new(),
+            tagged_addresses: LiteMap::new(),
             weights: None,
             enable_tag_override: false,
             checks,

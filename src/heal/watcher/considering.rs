@@ -15,6 +15,7 @@ use crate::heal::cause::{Cause, Context, Diagnosis, diagnose};
 use crate::heal::decide::{Case, Decision, decide};
 use crate::heal::history::{End, Standing};
 use crate::heal::policy::Applies;
+use crate::heal::record::Record;
 use crate::heal::tell::{Kind, News};
 
 /// A brake without an end of its own is asked again after so long.
@@ -70,14 +71,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             Diagnosis::Sick { since, cause, .. } if *cause != Cause::Orphaned => Some(*since),
             _ => None,
         };
-        let hands_off = watched.hands_off.is_some();
+        let (hands_off, well_since) = (watched.hands_off.is_some(), watched.well_since);
         if let Some(watched) = self.watched.get_mut(id) {
             watched.diagnosis = diagnosis.clone();
         }
         if hands_off {
             self.node.mark(&place, None);
         } else {
-            let record = self.records.entry(place.clone()).or_default();
+            let mut record = self.records.remove(&place).unwrap_or_else(|| Record::new(well_since));
             if (well || sick_since.is_some()) && record.sick(sick_since) {
                 self.unsaved.insert(place.clone());
             }
@@ -92,6 +93,12 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             let (forgiven, recovered) = (record.forgiven_at(), record.recovered_at());
             if had && forgiven.is_none() && well {
                 self.unsaved.insert(place.clone());
+            }
+            if let Some(watched) = self.watched.get_mut(id) {
+                watched.well_since = record.well_since();
+            }
+            if !record.is_blank() {
+                self.records.insert(place.clone(), record);
             }
             if had {
                 self.show();
@@ -156,7 +163,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             );
         }
         let busy = self.is_busy();
-        let record = self.records.entry(place.to_owned()).or_default();
+        let record = self.records.entry(place.to_owned()).or_insert_with(|| Record::new(watched.well_since));
         let reason = self.pauses.paused(&self.place.node, place, SystemTime::now()).map(|reason| reason.text.clone());
         let at_hand = Case {
             name: place,
@@ -238,7 +245,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
 
     /// Nothing more is done for a while: its `healing` check turns critical, and somebody is told.
     pub(super) fn give_up(&mut self, id: &ContainerId, place: &str, cause: &Cause, why: &str, now: Instant) {
-        let record = self.records.entry(place.to_owned()).or_default();
+        let record = self.record(place);
         let quarantine = record.quarantine(why.to_owned(), now);
         let rest = quarantine.until.saturating_duration_since(now).as_secs() / 60;
         self.unsaved.insert(place.to_owned());

@@ -56,8 +56,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
 
     /// Writes the record of a place, or removes it when there is nothing to remember.
     fn save(&mut self, place: String, now: Instant) {
-        let Some(record) = self.records.get(&place) else { return };
-        let state = record.state(now, SystemTime::now());
+        let record = self.records.get(&place);
+        let state = record.map(|record| record.state(now, SystemTime::now())).unwrap_or_default();
         let (store, key) = (Arc::clone(&self.store), self.keys.state(&place));
         self.saving = true;
         self.jobs.spawn(async move {
@@ -139,7 +139,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                     self.watched.iter().find(|(_, it)| it.sight.container.name == ask.name).map(|(id, _)| id.clone());
                 if let Some(id) = found {
                     tracing::info!(event = "heal_asked", name = %ask.name, by = %ask.by, "{}: a replacement was asked for by {}", ask.name, ask.by);
-                    self.records.entry(ask.name.clone()).or_default().forget();
+                    self.record(&ask.name).forget();
                     self.asked.push_back(id);
                     self.act_on_asks(now);
                 } else {

@@ -20,6 +20,7 @@ use crate::heal::decide::Action;
 use crate::heal::operation::prepare::Surroundings;
 use crate::heal::operation::run::{Hands, Passing};
 use crate::heal::operation::verify::Demands;
+use crate::heal::record::Record;
 use crate::heal::service;
 use crate::heal::tell::{Kind, News};
 use crate::heal::treat::{Cure, Patient, Treated, treat};
@@ -85,7 +86,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             hands: Hands::default(),
         };
         let hands = patient.hands.clone();
-        let record = self.records.entry(place.to_owned()).or_default();
+        let record = self.records.entry(place.to_owned()).or_insert_with(|| Record::new(watched.well_since));
         let before = record.clone();
         let charged = *cause != Cause::Asked;
         if charged {
@@ -204,7 +205,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     /// The same, where what stood in the way may still be there: without a wait it would be begun again at once, and so on.
     fn undo_for_now(&mut self, current: &Current, now: Instant) {
         self.undo(current);
-        self.records.entry(current.name.clone()).or_default().postpone(now + ASK_AGAIN);
+        self.record(&current.name).postpone(now + ASK_AGAIN);
     }
 
     fn treated(&mut self, current: Current, treated: &Treated, now: Instant) {
@@ -213,7 +214,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             // A clone that was made and then not wanted may be there still: it would stand in the way of the next one.
             self.look_for_unfinished = Some(now);
         }
-        let record = self.records.entry(current.name.clone()).or_default();
+        let record = self.record(&current.name);
         if treated.action == Action::Restart {
             record.restarted = true;
         }
@@ -244,8 +245,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
 
     /// An operator lets a container out of quarantine.
     pub(super) fn release(&mut self, place: &str, by: &str, now: Instant) {
-        let record = self.records.entry(place.to_owned()).or_default();
-        record.forget();
+        self.record(place).forget();
         self.unsaved.insert(place.to_owned());
         self.show();
         let text = format!("{place}: attempts and quarantine are forgotten, as {by} asked");

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use litemap::LiteMap;
 use tokio::time::Instant;
 
 use super::{Book, container_of};
@@ -155,7 +156,7 @@ impl Book {
     pub(super) fn stands_in(&self, actual: &ActualService, container: &ContainerId, held: &Held) -> bool {
         held.keys.values().any(|at| {
             let Some(wanted) = self.wanted.get(at) else { return false };
-            let registered = self.registered.get(container).is_some_and(|keys| keys.contains(at));
+            let registered = self.registered.get(container).is_some_and(|keys| keys.contains_key(at));
             let allowed = self.actual.get(at).is_none_or(|there| self.may_overwrite(there, wanted));
             let same = (&wanted.name, &wanted.address, wanted.port) == (&actual.name, &actual.address, actual.port);
             !registered && allowed && (same || self.items.failure(at).is_none())
@@ -186,7 +187,7 @@ impl Book {
     pub(super) fn superfluous(&self, container: &ContainerId) -> Vec<String> {
         let wants =
             |at: &String| self.wanted.get(at).and_then(|service| container_of(service)).as_ref() == Some(container);
-        let keys = self.registered.get(container).into_iter().flatten().filter(|at| !wants(at));
+        let keys = self.registered.get(container).into_iter().flat_map(LiteMap::keys).filter(|at| !wants(at));
         keys.chain(self.doubles_of(container)).cloned().collect()
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use litemap::LiteMap;
 use tokio::time::Instant;
 
 use super::{Book, Told, container_of};
@@ -119,7 +120,7 @@ impl Book {
 
     pub(super) fn vanish(&mut self, id: &ContainerId, heard: Option<Instant>) -> Vec<Told> {
         let (held, dependents) = self.containers.forget(id);
-        let keys = self.registered.get(id).into_iter().flatten().chain(self.doubles_of(id));
+        let keys = self.registered.get(id).into_iter().flat_map(LiteMap::keys).chain(self.doubles_of(id));
         for at in keys.cloned().collect::<Vec<_>>() {
             self.gone.insert(id.clone());
             self.items.renew(&at, heard);

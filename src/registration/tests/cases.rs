@@ -245,8 +245,14 @@ fn case_25_ipv6_has_brackets_in_checks_and_both_families_are_tagged() {
     let both = alone(web().bind("80", "0.0.0.0", 8080), &settings);
     assert_eq!(both.services().len(), 1);
     let tagged = &both.services()[0].tagged_addresses;
-    assert_eq!((tagged["lan_ipv4"].address.as_str(), tagged["lan_ipv4"].port), ("192.0.2.10", 8080));
-    assert_eq!((tagged["lan_ipv6"].address.as_str(), tagged["lan_ipv6"].port), ("2001:db8::10", 8080));
+    assert_eq!(
+        (tagged.get("lan_ipv4").unwrap().address.as_str(), tagged.get("lan_ipv4").unwrap().port),
+        ("192.0.2.10", 8080)
+    );
+    assert_eq!(
+        (tagged.get("lan_ipv6").unwrap().address.as_str(), tagged.get("lan_ipv6").unwrap().port),
+        ("2001:db8::10", 8080)
+    );
 }
 
 #[test]
@@ -255,7 +261,7 @@ fn case_25_dual_stack_inside_a_network() {
     let mut settings = with(|publish| publish.internal = true);
     let registration = alone(web.clone(), &settings);
     assert_eq!(registration.services()[0].address, "10.1.0.2");
-    assert_eq!(registration.services()[0].tagged_addresses["lan_ipv6"].address, "fd00::2");
+    assert_eq!(registration.services()[0].tagged_addresses.get("lan_ipv6").unwrap().address, "fd00::2");
     settings.publish.networks = vec![NetworkChoice::Cidr { address: "fd00::".parse().unwrap(), prefix: 8 }];
     assert_eq!(alone(web, &settings).services()[0].address, "fd00::2");
 }

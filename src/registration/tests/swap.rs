@@ -21,7 +21,7 @@ fn a_container_with_an_address_of_its_own_in_the_lan_is_reached_there() {
     assert_eq!((reasons["address"].as_str(), reasons["port"].as_str()), ("network lan", "container port"));
     let two = alone(on_macvlan("web").declare("80").declare("53/udp").network("lan", "2001:db8::50"), &settings());
     assert_eq!(two.lines(), ["node-1:web:53:udp app-53 192.0.2.50:53", "node-1:web:80 app-80 192.0.2.50:80"]);
-    assert_eq!(two.services()[0].tagged_addresses["lan_ipv6"].address, "2001:db8::50");
+    assert_eq!(two.services()[0].tagged_addresses.get("lan_ipv6").unwrap().address, "2001:db8::50");
 }
 
 #[test]
