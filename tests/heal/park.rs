@@ -59,6 +59,10 @@ impl Park {
             ("unhealthy-for", "0s"),
             ("min-healthy", "0s"),
             ("drain", "0s"),
+            // An engine that was restarted while a container started (live-restore) may leave it `starting` for ever, without a probe:
+            // seen with 20.10.
+            ("start-deadline", "20s"),
+            ("verify-timeout", "20s"),
             ("backoff", "1s..2s"),
             // A place that has bad luck again and again is not given up.
             ("max-attempts", "50"),
