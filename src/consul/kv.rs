@@ -38,7 +38,7 @@ impl KvStore {
     ) -> Result<(HeaderMap, Vec<(String, Entry)>), ConsulError> {
         let path = path_of(key);
         let call = Call { query, held, may_be_missing: true, ..Call::get(name, &path) };
-        let Answer { headers, body, missing } = self.client.call(call).await?;
+        let Answer { headers, body, missing, .. } = self.client.call(call).await?;
         if !missing {
             let entries = wire::entries_of_kv(name, &body)?;
             return Ok((headers, entries));
@@ -76,7 +76,7 @@ impl KvStore {
 
     /// A list of the catalog, unless Consul says that it left something out of it.
     async fn catalog(&self, name: &'static str, path: &[&str]) -> Result<Vec<u8>, ConsulError> {
-        let Answer { headers, body, missing } =
+        let Answer { headers, body, missing, .. } =
             self.client.call(Call { may_be_missing: true, ..Call::get(name, path) }).await?;
         if missing {
             return Err(no_consul(name));

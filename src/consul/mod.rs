@@ -3,6 +3,7 @@
 //! * [`model`]: the values.
 //! * [`registry`]: the port that reconciling uses; [`agent`] implements it for a Consul client agent on the node.
 //! * [`store`]: the port that agreeing with other agents and with operators uses (KV, sessions); [`kv`] implements it.
+//! * [`txn`]: several writes at once, together or not at all.
 //! * [`client`]: transport, authentication, time-outs; [`error`]: what can go wrong, classed by what to do about it.
 //! * [`facts`]: what an agent says about itself, its cluster and our rights.
 //! * [`tls`]: the one TLS provider of the process, and whom to trust.
@@ -23,6 +24,7 @@ pub mod registry;
 pub mod store;
 pub mod tls;
 mod token;
+pub mod txn;
 mod wire;
 
 pub use agent::AgentRegistry;
