@@ -3,6 +3,7 @@
 //! * [`model`]: the values.
 //! * [`registry`]: the port that reconciling uses; [`agent`] implements it for a Consul client agent on the node.
 //! * [`store`]: the port that agreeing with other agents and with operators uses (KV, sessions); [`kv`] implements it.
+//! * [`members`]: the port that looking after each other's nodes uses.
 //! * [`txn`]: several writes at once, together or not at all.
 //! * [`client`]: transport, authentication, time-outs; [`error`]: what can go wrong, classed by what to do about it.
 //! * [`facts`]: what an agent says about itself, its cluster and our rights.
@@ -19,6 +20,7 @@ pub mod client;
 pub mod error;
 pub mod facts;
 pub mod kv;
+pub mod members;
 pub mod model;
 pub mod registry;
 pub mod store;
@@ -32,6 +34,7 @@ pub use client::{Client, ClientError};
 pub use error::{Class, ConsulError};
 pub use facts::{AgentFacts, Right};
 pub use kv::KvStore;
+pub use members::{ClusterClient, Members};
 pub use model::{
     ActualCheck, ActualService, Check, CheckKind, CheckTls, ConsulSeen, Probe, Service, Snapshot, Status,
     TaggedAddress, Weights,

@@ -5,14 +5,17 @@
 //! * `answer`: what comes back. Go writes `null` for every empty list and map; fields come and go between versions. Only
 //!   what is read must make sense, and an entry that does not is left out by itself.
 //! * `store`: both for keys, sessions and the catalog, where nothing is left out.
+//! * `members`: both for nodes that look after each other.
 //! * `txn`: both for transactions.
 
 mod answer;
+mod members;
 mod request;
 mod store;
 mod txn;
 
 pub(super) use answer::{SelfAnswer, decode, services, snapshot};
+pub(super) use members::{NodeSessionBody, node_checks, node_of, node_rows};
 pub(super) use request::{ServiceBody, UpdateBody, encode, go_duration};
 pub(super) use store::{SessionAnswer, SessionBody, count, entries_of_kv, instances};
 pub(super) use txn::{OpsBody, refusals, size_of, written};
