@@ -253,8 +253,7 @@ fn a_node_that_is_new_has_time_to_come() {
         world.back(&format!("n{number}"));
     }
     assert!(world.after(SECOND).mark.is_empty());
-    assert_eq!(world.after(2 * TTL).vanished, 1);
-    assert_eq!(marked(&world.after(SECOND)), ["n9"]);
+    assert_eq!(marked(&world.after(2 * TTL)), ["n9"]);
 }
 
 #[test]
@@ -363,7 +362,7 @@ struct Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let flags = || proptest::collection::vec(any::<bool>(), 8);
-    let span = prop_oneof![0_u64..10, 10..200, 200_000..400_000];
+    let span = prop_oneof![0_u64..10, 10_u64..200, 200_000_u64..400_000];
     (span, flags(), flags(), proptest::bool::weighted(0.1), any::<bool>())
         .prop_map(|(span, present, passing, elect, obey)| Step { span, present, passing, elect, obey })
 }
