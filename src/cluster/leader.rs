@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Room, follow};
+use super::{FAREWELL, Room, follow};
 use crate::backoff::Backoff;
 use crate::consul::members::{Behavior, NewSession};
 use crate::consul::{ConsulError, Members, Store};
@@ -172,10 +172,15 @@ async fn lead<M: Members, S: Store>(
     metrics.cluster_nodes(0, 0, 0);
     let why = lost.map_or("this agent is shut down", Lost::as_str);
     tracing::info!(event = "leader_lost", node, why, "this agent looks after the other nodes no more");
-    // First the key: a session that ends with it would close it for the lock delay. Where it is lost already this does nothing.
-    let released = room.store.release(&room.keys.leader(), &lease.session).await.map(drop);
-    if let Err(error) = released.and(room.store.session_destroy(&lease.session).await) {
-        tracing::debug!(event = "session_not_ended", %error, "the leader's session ends by itself");
+    let farewell = async {
+        // First the key: a session that ends with it would close it for the lock delay. What is lost already stays lost.
+        room.store.release(&room.keys.leader(), &lease.session).await?;
+        room.store.session_destroy(&lease.session).await
+    };
+    match timeout(FAREWELL, farewell).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(event = "session_not_ended", %error, "the leader's session ends by itself"),
+        Err(_late) => tracing::debug!(event = "session_not_ended", "the leader's session ends by itself"),
     }
     lost
 }

@@ -17,10 +17,9 @@
 //! node_prefix ""                { policy = "read" }
 //! ```
 //!
-//! and that of whoever may become the leader, which is everybody unless told otherwise, `node:write` of the other nodes of
-//! Remora's (`node_prefix "<their common prefix>" { policy = "write" }`), and to remove a node also `service:write` of nothing:
-//! Consul asks only for the node. A leader that finds a right missing says which one, gives its lock back and leaves it to
-//! others for five minutes.
+//! and that of whoever is to become the leader `node:write` of all of Remora's nodes (`node_prefix "<their common prefix>"
+//! { policy = "write" }`), which is enough also to remove them. A leader that finds a right missing says which one, gives its
+//! lock back and leaves it to others for five minutes.
 //!
 //! # At rest
 //!
@@ -78,6 +77,9 @@ impl Settings {
     /// The usual reap time: a long weekend.
     pub const REAP: Duration = Duration::from_secs(72 * 3600);
 }
+
+/// How long the last calls at a shutdown may take: what they would have given back ends by itself.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What both tasks work with.
 struct Room<M, S> {

@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::keys::stamp;
-use super::{Leave, Room};
+use super::{FAREWELL, Leave, Room};
 use crate::backoff::Backoff;
 use crate::consul::members::{Behavior, NewSession};
 use crate::consul::txn::{KvOp, Op, TxnResult, Why, Write};
@@ -263,8 +263,12 @@ impl<M: Members, S: Store> Presence<'_, M, S> {
     async fn leave(&mut self) {
         self.held.send_replace(false);
         let Some(session) = self.session.take().filter(|_| self.room.settings.leave == Leave::End) else { return };
-        if let Err(error) = self.room.store.session_destroy(&session).await {
-            tracing::warn!(event = "session_not_ended", %error, "this node's session ends by itself");
+        match timeout(FAREWELL, self.room.store.session_destroy(&session)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(event = "session_not_ended", %error, "this node's session ends by itself");
+            }
+            Err(_late) => tracing::warn!(event = "session_not_ended", "this node's session ends by itself"),
         }
     }
 

@@ -290,12 +290,10 @@ async fn a_leader_whose_lock_is_taken_by_hand_writes_nothing_more() {
 async fn a_leader_without_rights_leaves_it_to_others() {
     let (consul, mut agents) = cluster(3).await;
     agents.pop().unwrap().kill();
-    // The next transaction is the leader's: the others are at rest.
-    let denied = ConsulError::Forbidden { call: "transact", message: "Permission denied".to_owned() };
-    until("vanished", 3 * TTL, async || agents[0].nodes("vanished") == 1).await;
-    consul.fail_next(1, &denied);
-    until("left", TTL, async || !agents[0].leads() || status(&consul, "n3") == Status::Critical).await;
-    until("marked", 3 * TTL, async || status(&consul, "n3") == Status::Critical).await;
+    consul.refuse_next(ConsulError::Forbidden { call: "transact", message: "Permission denied".to_owned() });
+    until("refused", 3 * TTL, async || !consul.is_to_refuse()).await;
+    until("left to the other", TTL, async || !agents[0].leads() && agents[1].leads()).await;
+    until("marked", TTL, async || status(&consul, "n3") == Status::Critical).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,16 @@ impl FakeStore {
         self.state().lost_answers = count;
     }
 
+    /// The next transaction fails with this error.
+    pub fn refuse_next(&self, error: ConsulError) {
+        self.state().refused.push_back(error);
+    }
+
+    /// Whether a transaction still is to fail.
+    pub fn is_to_refuse(&self) -> bool {
+        !self.state().refused.is_empty()
+    }
+
     /// How many transactions have changed something.
     pub fn transactions(&self) -> u64 {
         self.state().transactions
@@ -195,6 +205,9 @@ impl Members for FakeStore {
 
     async fn transact(&self, ops: &[Op]) -> Result<TxnResult, ConsulError> {
         self.begin("transact".to_owned()).await?;
+        if let Some(error) = self.state().refused.pop_front() {
+            return Err(error);
+        }
         let lost = {
             let mut state = self.state();
             // In order: what an earlier operation did counts for the later ones. Nothing else runs meanwhile, so that what has

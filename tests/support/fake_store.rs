@@ -44,6 +44,8 @@ struct State {
     rows: BTreeMap<String, Member>,
     /// The next transactions happen, but their answers are lost.
     lost_answers: usize,
+    /// The next transactions are refused as a whole.
+    refused: VecDeque<ConsulError>,
     /// A transaction that changed something has happened so often.
     transactions: u64,
     faults: VecDeque<ConsulError>,
@@ -81,6 +83,7 @@ impl FakeStore {
             nodes: 1,
             rows: BTreeMap::new(),
             lost_answers: 0,
+            refused: VecDeque::new(),
             transactions: 0,
             faults: VecDeque::new(),
             outage: None,
