@@ -209,9 +209,12 @@ impl Judge {
             }
             let since = picture.gone.get(&name).copied().flatten();
             let own = now.at.saturating_duration_since(first);
-            // What another leader wrote down may be longer ago than what this one has seen.
-            let told = since.and_then(|since| now.wall.duration_since(since).ok()).unwrap_or_default();
-            absent.push(Absent { member, name, missed: first, since, age: own.max(told) });
+            // What another leader wrote down may be longer ago than what this one has seen. Of a node that passes it is left
+            // over from another absence.
+            let critical = member.check.as_ref().is_some_and(|check| check.status == Status::Critical);
+            let told = since.filter(|_| critical).and_then(|since| now.wall.duration_since(since).ok());
+            let age = own.max(told.unwrap_or_default());
+            absent.push(Absent { member, name, missed: first, since, age });
         }
         self.missed = missed;
         self.known = Some(picture.members.iter().filter(|member| member.ours).map(|it| spelled(&it.name)).collect());

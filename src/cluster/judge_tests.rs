@@ -351,6 +351,16 @@ fn times_that_mean_nothing_any_more_are_forgotten() {
     assert_eq!(world.look().forget, ["n2", "n9"], "n3 is not back before it says so itself");
 }
 
+#[test]
+fn a_time_that_is_left_over_does_not_age_a_node_that_passes() {
+    let mut world = World::of(3);
+    let old = Some(world.now.wall - REAP);
+    world.gone = ["n2", "n3"].map(|node| (node.to_owned(), old)).into();
+    world.vanish(&["n2", "n3"]);
+    let verdict = world.after(Duration::ZERO);
+    assert_eq!((verdict.brake, verdict.vanished), (Some(Brake { absent: 2, of: 3 }), 2));
+}
+
 #[derive(Debug, Clone)]
 struct Step {
     span: u64,
@@ -396,7 +406,8 @@ proptest! {
             for found in before.iter().filter(|found| !world.present.contains(&found.name)) {
                 missed.entry(found.name.clone()).or_insert(now);
             }
-            let unmarked: Vec<String> = missed.keys().filter(|name| !world.gone.contains_key(*name)).cloned().collect();
+            let critical = |name: &str| before.iter().any(|it| it.name == name && it.check.as_ref().unwrap().status == Status::Critical);
+            let unmarked: Vec<String> = missed.keys().filter(|name| !(world.gone.contains_key(*name) && critical(name))).cloned().collect();
             let verdict = if obey { world.after(Duration::ZERO) } else { world.look() };
             let of = |name: &str| before.iter().find(|member| member.name == name).unwrap();
             let touched = verdict.mark.keys().chain(verdict.date.keys()).chain(&verdict.remove);

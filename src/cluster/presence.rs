@@ -162,14 +162,8 @@ impl<M: Members, S: Store> Presence<'_, M, S> {
                 tracing::warn!(event = "node_presence_lost", "Consul has ended this node's session or lost its key");
             }
         }
-        let session = match self.session.clone() {
-            Some(session) => session,
-            None => {
-                let session = self.create().await?;
-                self.session = Some(session.clone());
-                session
-            }
-        };
+        let session = if let Some(session) = self.session.clone() { session } else { self.create().await? };
+        self.session = Some(session.clone());
         self.take(&session).await
     }
 

@@ -275,15 +275,21 @@ async fn a_count_that_goes_backwards_and_data_that_are_lost_mark_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_whose_lock_is_taken_by_hand_writes_nothing_more() {
-    let (consul, mut agents) = cluster(3).await;
-    // Nobody else can lead: only its own transaction could mark.
-    agents.truncate(2);
+async fn a_leader_that_loses_its_lock_in_the_middle_marks_nobody() {
+    let (consul, mut agents) = cluster(4).await;
     agents.pop().unwrap().kill();
+    until("vanished", 3 * TTL, async || agents[0].nodes("vanished") == 1).await;
+    // It thinks again in a second, and each of its calls takes as long as this.
+    consul.set_latency(SECOND / 2);
+    sleep(2 * SECOND).await;
+    assert_eq!(status(&consul, "n4"), Status::Passing);
     consul.erase("remora/cluster/leader");
-    until("stopped", TTL / 2, async || !agents[0].leads()).await;
-    // It stands again, as anybody may.
-    until("elected", TTL, async || agents[0].leads()).await;
+    sleep(SECOND).await;
+    assert_eq!(status(&consul, "n4"), Status::Passing, "its transaction began with a look at the lock");
+    consul.set_latency(Duration::ZERO);
+    until("marked by a leader", TTL, async || status(&consul, "n4") == Status::Critical).await;
+    assert!(consul.entries()["remora/cluster/leader"].session.is_some());
+    assert_eq!(agents.iter().filter(|agent| agent.leads()).count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
