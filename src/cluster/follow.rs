@@ -157,7 +157,7 @@ impl<M: Members, S: Store> Follower<'_, M, S> {
                 "{absent} of {of} nodes have vanished within a minute: nothing is marked as long as more than half are away"
             ),
             (None, true) => {
-                tracing::info!(event = "nodes_vanished_over", "more than half of the nodes are there again")
+                tracing::info!(event = "nodes_vanished_over", "more than half of the nodes are not away any more");
             }
             _ => {}
         }
