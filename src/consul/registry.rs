@@ -49,6 +49,12 @@ pub trait Registry: Send + Sync + 'static {
         0
     }
 
+    /// Writes that may be under way at once. An agent takes them one after the other anyway (it persists each); eight keep it
+    /// busy.
+    fn writes_at_once(&self) -> usize {
+        8
+    }
+
     /// Makes this instance exist with exactly this definition. Checks that are registered already keep their status and
     /// output; checks that are not in the definition are left alone (see [`Registry::remove_check`]): one of them may be
     /// an operator's maintenance mode. A new check begins with its [`status`](super::Check::status) and without an output:
