@@ -129,6 +129,7 @@ impl Shared {
         if state.writes() == writes && !state.is_writing() {
             state.look_ended(view);
         }
+        state.known &= owned.is_ok();
         owned?;
         // Something changed that nobody reads: still the same picture.
         let snapshot = if *older == fresh { older } else { Arc::new(fresh) };

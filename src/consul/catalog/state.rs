@@ -94,7 +94,8 @@ impl State {
     }
 
     /// Takes what a look showed.
-    pub(super) fn look_ended(&mut self, view: View) {
+    pub(super) fn look_ended(&mut self, mut view: View) {
+        view.remember(&mut self.view);
         self.view = view;
         self.known = true;
         let checks = &self.view.checks;

@@ -18,7 +18,12 @@ pub(in crate::consul) struct View {
     pub(super) services: HashMap<String, (Arc<ActualService>, u64)>,
     /// Of services and of the node.
     pub(super) checks: HashMap<String, (CheckRow, u64)>,
+    /// What we deleted, with the index that it had: an answer that still shows it is an older one.
+    pub(super) gone: HashMap<(Kind, String), u64>,
 }
+
+/// So many deletions are remembered from one look to the next. What is forgotten costs a look at worst.
+const GONE: usize = 1_024;
 
 /// How a row is found.
 pub(super) fn key(id: &str) -> String {
@@ -50,7 +55,14 @@ impl View {
             snapshot.services.insert(service.id.clone(), Arc::clone(&service));
             services.insert(row, (service, index));
         }
-        (Self { node: read.node, services, checks }, snapshot)
+        (Self { node: read.node, services, checks, gone: HashMap::new() }, snapshot)
+    }
+
+    /// Takes over what an older view remembers.
+    pub(super) fn remember(&mut self, older: &mut Self) {
+        if older.gone.len() <= GONE {
+            self.gone = std::mem::take(&mut older.gone);
+        }
     }
 
     /// Follows a transaction that happened. `false`: Consul's answer does not fit it, so that the view is not to be
@@ -85,15 +97,24 @@ impl View {
             Op::Node(_, _) if delete => *self = Self::default(),
             Op::Node(_, row) => self.node = Some((row, index)),
             Op::Service(_, row) if delete => {
-                let gone = key(&row.id);
-                self.services.remove(&gone);
-                self.checks.retain(|_, (check, _)| check.service.as_ref().is_none_or(|(id, _)| key(id) != gone));
+                let service = key(&row.id);
+                let its = self
+                    .checks
+                    .extract_if(|_, (check, _)| check.service.as_ref().is_some_and(|(id, _)| key(id) == service));
+                let its = its.map(|(id, (_, index))| ((Kind::Checks, id), index));
+                self.gone.extend(its);
+                if let Some((_, index)) = self.services.remove(&service) {
+                    self.gone.insert((Kind::Services, service), index);
+                }
             }
             Op::Service(_, row) => {
                 self.services.insert(key(&row.id), (Arc::new(actual(row)), index));
             }
             Op::Check(_, row) if delete => {
-                self.checks.remove(&key(&row.id));
+                let id = key(&row.id);
+                if let Some((_, index)) = self.checks.remove(&id) {
+                    self.gone.insert((Kind::Checks, id), index);
+                }
             }
             Op::Check(_, row) => {
                 self.checks.insert(key(&row.id), (row, index));
@@ -105,9 +126,12 @@ impl View {
     /// Whether an answer shows what this view does not know: rows that are newer, rows that it has not, rows that are not
     /// there any more. `index` is that of the answer; a row of ours that is younger was written after it.
     pub(super) fn is_news(&self, kind: Kind, node: Option<u64>, rows: &[(String, u64)], index: u64) -> bool {
-        let known = |id: &str| match kind {
-            Kind::Services => self.services.get(id).map(|(_, index)| *index),
-            Kind::Checks => self.checks.get(id).map(|(_, index)| *index),
+        let known = |id: &String| {
+            let here = match kind {
+                Kind::Services => self.services.get(id).map(|(_, index)| *index),
+                Kind::Checks => self.checks.get(id).map(|(_, index)| *index),
+            };
+            here.or_else(|| self.gone.get(&(kind, id.clone())).copied())
         };
         let ids: HashMap<String, u64> = rows.iter().map(|(id, index)| (key(id), *index)).collect();
         let newer = ids.iter().any(|(id, index)| known(id).is_none_or(|known| known < *index));
@@ -127,7 +151,7 @@ impl View {
 }
 
 /// Which of the two answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Services,
     Checks,
@@ -152,3 +176,7 @@ fn actual(row: ServiceRow) -> ActualService {
         ..ActualService::default()
     }
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

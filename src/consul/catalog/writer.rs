@@ -136,6 +136,8 @@ impl Writer {
         }
         let mut planned = Planned::default();
         if let Err(error) = self.plan(waiting, &mut planned) {
+            // That may end at any time: it is looked at again before the next one.
+            self.shared.state().known = false;
             return fail(waiting.drain(..), &error);
         }
         if planned.unknown {
