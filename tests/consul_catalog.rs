@@ -8,6 +8,8 @@
     reason = "a test fails loudly"
 )]
 
+#[path = "support/catalog_node.rs"]
+mod catalog_node;
 #[path = "support/conformance.rs"]
 mod conformance;
 #[path = "support/consul.rs"]
@@ -17,41 +19,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conformance::{check, service, ttl};
+use catalog_node::{ENGINE, NODE, identity, marked, running};
+use conformance::check;
 use consul::{Consul, Options};
 use futures_util::future::join_all;
 use remora::config::{Secret, Token};
 use remora::consul::catalog::{NODE_CHECK, NodeIdentity, Writer};
-use remora::consul::txn::{CheckRow, NodeRow, Op, ServiceRow, Write, split};
 use remora::consul::{
     CatalogRegistry, CheckKind, CheckTls, Class, Client, ConsulError, Probe, Registry as _, Service, Status,
     TaggedAddress, Weights,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-
-const NODE: &str = "n1";
-const ENGINE: &str = "ENGINE000001";
-
-fn identity(engine: &str) -> NodeIdentity {
-    NodeIdentity::new(NODE, "10.0.0.1", engine)
-}
-
-/// A registry whose writer runs.
-fn running(client: Client, engine: &str) -> CatalogRegistry {
-    let (registry, writer) = CatalogRegistry::new(client, identity(engine));
-    // It ends with the registry.
-    drop(tokio::spawn(writer.run(CancellationToken::new())));
-    registry
-}
-
-/// A service with the mark of its engine, and the check that Docker's word is written to.
-fn marked(id: &str, engine: &str) -> Service {
-    let mut service = service(id, vec![ttl(&Service::docker_check_id(id), Status::Passing)]);
-    service.meta.insert(Service::META_ENGINE.to_owned(), engine.to_owned());
-    service.seal();
-    service
-}
 
 async fn row(consul: &Consul, id: &str) -> Value {
     let node = consul.get(&format!("/v1/catalog/node-services/{NODE}")).await;
@@ -305,9 +284,9 @@ async fn what_others_change_is_noticed_at_once_and_our_own_writes_are_not() {
             consul.put(path, &body).await;
             Instant::now()
         };
-        let (news, changed) = tokio::join!(async { (registry.changed("web-1", long).await, Instant::now()) }, change);
+        let (news, at) = tokio::join!(async { (registry.changed("web-1", long).await, Instant::now()) }, change);
         assert_eq!(news.0, Ok(true), "{what}");
-        let took = news.1 - changed;
+        let took = news.1 - at;
         assert!(took < Duration::from_secs(1), "{what}: {took:?}");
         registry.read().await.unwrap();
         // The same change may end the other query too.
@@ -525,80 +504,4 @@ async fn the_writer_ends_with_what_it_was_asked_for() {
     assert_eq!(registry.read().await.unwrap().services.len(), 50);
     let error = registry.deregister("web-1").await.unwrap_err();
     assert!(matches!(error, ConsulError::Unreachable { .. }), "{error}");
-}
-
-/// The transactions that a thousand registrations come to, ready to be sent.
-fn bare(services: &[Service], node: &str) -> Vec<Op> {
-    let mut ops = vec![
-        Op::Node(
-            Write::Cas(0),
-            NodeRow { name: node.to_owned(), address: "10.0.0.1".to_owned(), ..NodeRow::default() },
-        ),
-        Op::Check(Write::Cas(0), CheckRow::of_node(node, NODE_CHECK, "node", Status::Passing, "")),
-    ];
-    for it in services {
-        let row = ServiceRow {
-            node: node.to_owned(),
-            id: it.id.clone(),
-            name: it.name.clone(),
-            address: it.address.clone(),
-            port: it.port,
-            tags: it.tags.clone(),
-            meta: it.meta.clone(),
-            ..ServiceRow::default()
-        };
-        ops.push(Op::Service(Write::Cas(0), row));
-        for check in &it.checks {
-            let row = CheckRow::of_node(node, &check.id, &check.name, check.status, "");
-            let service = Some((it.id.clone(), it.name.clone()));
-            ops.push(Op::Check(Write::Cas(0), CheckRow { service, notes: check.notes.clone(), ..row }));
-        }
-    }
-    ops
-}
-
-/// The figure: `cargo test --release --test consul_catalog -- --ignored --nocapture a_thousand`. Turns are taken, so that whatever
-/// drifts on the machine hits both.
-#[tokio::test]
-#[ignore = "a measurement, for a quiet machine"]
-#[allow(clippy::print_stdout, reason = "the figure")]
-async fn a_thousand_services_cost_what_their_transactions_cost() {
-    const ROUNDS: u32 = 7;
-    let consul = Consul::start().await;
-    let client = consul.client();
-    let services: Vec<Service> = (0..1_000).map(|n| marked(&format!("n1:web{n}:80"), ENGINE)).collect();
-    let (mut ours, mut floor) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
-        let node = format!("bare-{round}");
-        let began = Instant::now();
-        for part in split(&bare(&services, &node)) {
-            client.transact(part).await.unwrap().written(part).unwrap();
-        }
-        let bare_took = began.elapsed();
-        let (registry, writer) =
-            CatalogRegistry::new(client.clone(), NodeIdentity::new(&format!("ours-{round}"), "10.0.0.1", ENGINE));
-        let writer = tokio::spawn(writer.run(CancellationToken::new()));
-        let began = Instant::now();
-        for outcome in join_all(services.iter().map(|it| registry.register(it))).await {
-            outcome.unwrap();
-        }
-        let ours_took = began.elapsed();
-        registry.remove_node().await.unwrap();
-        consul.put("/v1/catalog/deregister", &json!({"Node": node}).to_string()).await;
-        drop(registry);
-        writer.await.unwrap();
-        // The first round opens connections.
-        if round > 0 {
-            floor.push(bare_took);
-            ours.push(ours_took);
-        }
-    }
-    let median = |times: &mut Vec<Duration>| {
-        times.sort();
-        times[times.len() / 2]
-    };
-    let (ours, floor) = (median(&mut ours), median(&mut floor));
-    let ratio = ours.as_secs_f64() / floor.as_secs_f64();
-    println!("| catalog, 1,000 services registered | {ours:.0?} | {floor:.0?} | × {ratio:.2} | ≤ × 1.50 |");
-    assert!(ratio <= 1.5, "× {ratio:.2}");
 }

@@ -141,8 +141,8 @@ impl Registry for CatalogRegistry {
     }
 
     fn writes_at_once(&self) -> usize {
-        // A few full transactions; the writer takes what is there.
-        writer::QUEUE
+        // A few full transactions, of which one is under way.
+        writer::QUEUE / 2
     }
 
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {

@@ -42,12 +42,7 @@ impl Request {
                 let checks = wanted.checks.iter().map(|it| check(&it.id));
                 checks.chain([service(&wanted.id)]).collect()
             }
-            Self::Deregister(id) => {
-                let its = view.checks.values().filter(|(it, _)| {
-                    it.service.as_ref().is_some_and(|(of, _)| of.eq_ignore_ascii_case(id) || key(of) == key(id))
-                });
-                its.map(|(it, _)| check(&it.id)).chain([service(id)]).collect()
-            }
+            Self::Deregister(id) => vec![service(id)],
             Self::Update { id, .. } | Self::Remove(id) => {
                 let its = view.checks.get(&key(id)).and_then(|(it, _)| it.service.as_ref());
                 its.map(|(of, _)| service(of)).into_iter().chain([check(id)]).collect()

@@ -146,6 +146,8 @@ impl Shared {
 
     /// What is registered under this id in any case, the exact one first.
     pub(super) async fn find(&self, id: &str) -> Result<Option<ActualService>, ConsulError> {
+        // It is never closed.
+        let _permit = self.looks.acquire().await;
         // The filter is a Go string with a Go regular expression in it; Consul's grammar does not know `\"`.
         let pattern = regex_lite::escape(id).replace('\\', r"\\").replace('"', r"\x22");
         let filter = format!("ID matches \"(?i)^{pattern}$\"");

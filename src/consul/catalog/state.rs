@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::node::NodeIdentity;
@@ -21,6 +21,8 @@ pub(super) struct Shared {
     /// Random keys: nobody who can register services can make two answers look alike.
     pub(super) hasher: RandomState,
     state: Mutex<State>,
+    /// Looks for single ids at once: Consul allows 200 connections per address, and the queries and the writer need theirs.
+    pub(super) looks: Semaphore,
     /// The blocking queries, kept from one call to the next.
     pub(super) watch: tokio::sync::Mutex<Option<Queries>>,
     /// Whether a write is under way.
@@ -67,6 +69,7 @@ impl Shared {
             client,
             node,
             hasher: RandomState::new(),
+            looks: Semaphore::new(8),
             state: Mutex::default(),
             watch: tokio::sync::Mutex::new(None),
             writing: watch::Sender::new(false),

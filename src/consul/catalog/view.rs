@@ -98,9 +98,9 @@ impl View {
             Op::Node(_, row) => self.node = Some((row, index)),
             Op::Service(_, row) if delete => {
                 let service = key(&row.id);
-                let its = self
-                    .checks
-                    .extract_if(|_, (check, _)| check.service.as_ref().is_some_and(|(id, _)| key(id) == service));
+                let of_it = |id: &str| id.eq_ignore_ascii_case(&row.id) || (!id.is_ascii() && key(id) == service);
+                let its =
+                    self.checks.extract_if(|_, (check, _)| check.service.as_ref().is_some_and(|(id, _)| of_it(id)));
                 let its = its.map(|(id, (_, index))| ((Kind::Checks, id), index));
                 self.gone.extend(its);
                 if let Some((_, index)) = self.services.remove(&service) {
