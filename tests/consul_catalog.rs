@@ -136,7 +136,8 @@ async fn a_node_of_somebody_elses_is_left_alone() {
         let error = outcome.unwrap_err();
         assert!(matches!(error, ConsulError::NotOurs { .. }) && error.class() == Class::Denied, "{error:?}");
         assert!(
-            error.to_string().contains("no managed-by=remora") && error.to_string().contains("REMORA_NODE"),
+            error.to_string().contains("no managed-by=remora with this agent's remora-engine")
+                && error.to_string().contains("REMORA_NODE"),
             "{error}"
         );
     }

@@ -90,7 +90,11 @@ impl NodeIdentity {
                 if bare && ours && !view.services.is_empty() {
                     return Ok(());
                 }
-                "it has no managed-by=remora in its meta".to_owned()
+                format!(
+                    "it has no {}=remora with this agent's {} in its meta",
+                    Service::META_OWNER,
+                    Service::META_ENGINE
+                )
             }
         };
         Err(ConsulError::NotOurs { node: self.name.clone(), whose })
