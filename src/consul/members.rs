@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+pub use super::catalog::NODE_CHECK;
+use super::catalog::NODE_CHECK_NAME;
 use super::client::{Answer, Call, Client};
 use super::error::ConsulError;
 use super::kv::{about_a_session, complete, no_consul};
@@ -14,12 +16,6 @@ use super::model::{Service, Status};
 use super::registry::is_addressable;
 use super::txn::{CheckRow, Op, TxnResult, rule};
 use super::wire::{self, NodeSessionBody, SessionAnswer, decode, encode, go_duration};
-
-/// The id of the check about the whole node. While it is critical, all that is registered there is.
-pub const NODE_CHECK: &str = "remora-node";
-
-/// Title of its card in Consul's UI.
-const NODE_CHECK_NAME: &str = "Remora on this node";
 
 /// A node of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +150,7 @@ impl Members for ClusterClient {
         let query = [("node-meta", marked.as_str()), ("filter", only.as_str())];
         let checks = self.list("GET /v1/health/state/any", &["v1", "health", "state", "any"], &query).await?;
         let nodes = wire::node_rows("GET /v1/catalog/nodes", &nodes)?;
-        let mut checks: BTreeMap<String, MemberCheck> = wire::node_checks("GET /v1/health/state/any", &checks)?;
+        let mut checks: BTreeMap<String, MemberCheck> = wire::member_checks("GET /v1/health/state/any", &checks)?;
         let member = |(name, index, ours): (String, u64, bool)| Member {
             check: checks.remove(&name.to_lowercase()),
             name,
@@ -173,7 +169,7 @@ impl Members for ClusterClient {
         let Some((found, index, ours)) = wire::node_of(name, &body)? else { return Ok(None) };
         let name = "GET /v1/health/node/:node";
         let body = self.list(name, &["v1", "health", "node", node], &[]).await?;
-        let check = wire::node_checks(name, &body)?.into_values().next();
+        let check = wire::member_checks(name, &body)?.into_values().next();
         Ok(Some(Member { name: found, index, ours, check }))
     }
 

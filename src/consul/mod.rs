@@ -1,7 +1,8 @@
 //! The only room that speaks Consul's API. May know `config` and `telemetry`.
 //!
 //! * [`model`]: the values.
-//! * [`registry`]: the port that reconciling uses; [`agent`] implements it for a Consul client agent on the node.
+//! * [`registry`]: the port that reconciling uses; [`agent`] implements it for a Consul client agent on the node,
+//!   [`catalog`] for a node without one.
 //! * [`store`]: the port that agreeing with other agents and with operators uses (KV, sessions); [`kv`] implements it.
 //! * [`members`]: the port that looking after each other's nodes uses.
 //! * [`txn`]: several writes at once, together or not at all.
@@ -15,6 +16,7 @@
 //! because Consul refuses a body with an unknown field; answers may hold anything, and only what is read must make sense.
 
 pub mod agent;
+pub mod catalog;
 mod classify;
 pub mod client;
 pub mod error;
@@ -30,6 +32,7 @@ pub mod txn;
 mod wire;
 
 pub use agent::AgentRegistry;
+pub use catalog::CatalogRegistry;
 pub use client::{Client, ClientError};
 pub use error::{Class, ConsulError};
 pub use facts::{AgentFacts, Right};

@@ -424,6 +424,40 @@ impl Client {
     }
 }
 
+/// What a look at one node by name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NodeLook {
+    /// It exists, and we may see it.
+    Visible,
+    /// It exists, but the token may not see it.
+    Hidden,
+    /// It does not exist.
+    Missing,
+}
+
+impl Client {
+    /// Whether a node exists. The lists of the catalog cannot tell a node that does not exist from one that the token may
+    /// not see; a transaction that only looks refuses the one, and leaves out the other.
+    pub(super) async fn look_at_node(&self, name: &str) -> Result<NodeLook, ConsulError> {
+        let body = encode(NAME, &wire::node_look(name))?;
+        Ok(match self.decided(Call::put(NAME, &["v1", "txn"], Some(body))).await? {
+            (200, body) if wire::written(NAME, &body)?.is_empty() => NodeLook::Hidden,
+            (200, _) => NodeLook::Visible,
+            (409, body) => {
+                let refusals = wire::refusals(NAME, &body)?;
+                if refusals.iter().any(|(_, what)| what.contains("doesn't exist")) {
+                    NodeLook::Missing
+                } else if refusals.iter().any(|(_, what)| Why::of(what) == Why::Denied) {
+                    NodeLook::Hidden
+                } else {
+                    return Err(unexplained());
+                }
+            }
+            _ => return Err(unexplained()),
+        })
+    }
+}
+
 /// The rules that these operations need, each once; of many the first ones.
 fn rules(ops: &[Op]) -> String {
     const TOLD: usize = 5;

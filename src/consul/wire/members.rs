@@ -73,7 +73,7 @@ struct CheckEntry {
 }
 
 /// The checks of this id in a list of checks, by the name of their node in lower case. Nothing is passed over.
-pub(in crate::consul) fn node_checks(
+pub(in crate::consul) fn member_checks(
     call: &'static str,
     body: &[u8],
 ) -> Result<BTreeMap<String, MemberCheck>, ConsulError> {
@@ -114,7 +114,7 @@ mod tests {
             {"Node": "N1", "CheckID": "remora-node", "Name": "Remora", "Status": "odd", "Notes": "n", "ModifyIndex": 7},
             {"Node": "N1", "CheckID": "n1:web:docker", "Status": "passing", "ModifyIndex": 8},
         ]);
-        let checks = node_checks("x", body.to_string().as_bytes()).unwrap();
+        let checks = member_checks("x", body.to_string().as_bytes()).unwrap();
         assert_eq!(checks.len(), 1);
         let check = &checks["n1"];
         assert_eq!(

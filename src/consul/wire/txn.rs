@@ -29,6 +29,11 @@ impl Serialize for OpsBody<'_> {
     }
 }
 
+/// The body of a transaction that only looks at a node.
+pub(in crate::consul) fn node_look(name: &str) -> Value {
+    json!([{"Node": {"Verb": "get", "Node": {"Node": name}}}])
+}
+
 /// How many bytes an operation takes.
 pub(in crate::consul) fn size_of(op: &Op) -> usize {
     struct Count(usize);
@@ -98,7 +103,8 @@ fn node(row: &NodeRow) -> Map<String, Value> {
     fields([("Node", json!(row.name)), ("Address", json!(row.address)), ("Meta", json!(row.meta))])
 }
 
-fn service(row: &ServiceRow) -> Map<String, Value> {
+/// Also the `Service` of `PUT /v1/catalog/register`.
+pub(super) fn service(row: &ServiceRow) -> Map<String, Value> {
     fields([
         ("ID", json!(row.id)),
         ("Service", json!(row.name)),
@@ -112,7 +118,7 @@ fn service(row: &ServiceRow) -> Map<String, Value> {
 }
 
 /// Also one of the `Checks` of `PUT /v1/catalog/register`.
-pub(in crate::consul) fn check(row: &CheckRow) -> Map<String, Value> {
+pub(super) fn check(row: &CheckRow) -> Map<String, Value> {
     let (id, name) = row.service.as_ref().map_or(("", ""), |(id, name)| (id, name));
     fields([
         ("Node", json!(row.node)),
