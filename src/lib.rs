@@ -8,6 +8,7 @@
 //! | [`template`] | the part of Go's template language that registrator's `-tags` promises |
 //! | [`docker`] | the only room that speaks Docker's API: engine, observation, snapshot of a container |
 //! | [`consul`] | the only room that speaks Consul's API: client, model, registry |
+//! | [`cluster`] | which nodes are alive, where no Consul agent knows: presence, and a leader that marks |
 //! | [`registration`] | what a container means in Consul; pure |
 //! | [`reconcile`] | the difference between wanted and actual, and the worker that applies it |
 //! | [`heal`] | the health-watcher: what is wrong with a container, and what is done about it |
@@ -22,6 +23,7 @@
 pub mod agent;
 pub mod backoff;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod consul;
 pub mod docker;

@@ -122,11 +122,22 @@ pub(super) struct Call<'a> {
     pub(super) held: Duration,
     /// A 404 is an answer like any other, with its headers.
     pub(super) may_be_missing: bool,
+    /// So are a 409 and a 413.
+    pub(super) may_be_refused: bool,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn get(name: &'static str, path: &'a [&'a str]) -> Self {
-        Self { name, method: Method::GET, path, query: &[], body: None, held: Duration::ZERO, may_be_missing: false }
+        Self {
+            name,
+            method: Method::GET,
+            path,
+            query: &[],
+            body: None,
+            held: Duration::ZERO,
+            may_be_missing: false,
+            may_be_refused: false,
+        }
     }
 
     pub(super) fn put(name: &'static str, path: &'a [&'a str], body: Option<Vec<u8>>) -> Self {
@@ -134,12 +145,14 @@ impl<'a> Call<'a> {
     }
 }
 
-/// A good (2xx) answer, or a 404 where that is one.
+/// A good (2xx) answer, or a 404, 409 or 413 where that is one.
 pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
     /// It was a 404.
     pub(super) missing: bool,
+    /// HTTP status.
+    pub(super) status: u16,
 }
 
 impl std::fmt::Debug for Client {
@@ -248,6 +261,13 @@ impl Client {
         }
     }
 
+    /// [`Client::call`] for a call whose refusals are answers: the status (2xx, 409 or 413) and the body. Of a refusal the
+    /// first [`BODY_LIMIT`] bytes, since each of its operations may have a reason of its own.
+    pub(super) async fn decided(&self, call: Call<'_>) -> Result<(u16, Vec<u8>), ConsulError> {
+        let answer = self.call(Call { may_be_refused: true, ..call }).await?;
+        Ok((answer.status, answer.body))
+    }
+
     async fn send(&self, call: &Call<'_>, token: Option<&HeaderValue>) -> Result<Answer, ConsulError> {
         let shared = &self.shared;
         // Consul adds up to a sixteenth to a blocking query, so that a crowd of them does not return at once.
@@ -266,14 +286,15 @@ impl Client {
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
         let missing = call.may_be_missing && status == StatusCode::NOT_FOUND;
-        if status.is_success() || missing {
+        let refused = call.may_be_refused && matches!(status, StatusCode::CONFLICT | StatusCode::PAYLOAD_TOO_LARGE);
+        if status.is_success() || missing || refused {
             let headers = response.headers().clone();
             let body =
                 body(response, BODY_LIMIT).await.map_err(lost)?.map_err(|_beginning| ConsulError::Unreadable {
                     call: call.name,
                     reason: format!("it is longer than {} MiB", BODY_LIMIT >> 20),
                 })?;
-            return Ok(Answer { headers, body, missing });
+            return Ok(Answer { headers, body, missing, status: status.as_u16() });
         }
         // The beginning of an error is enough.
         let words = body(response, ERROR_LIMIT).await.map_err(lost)?.unwrap_or_else(|beginning| beginning);

@@ -38,7 +38,7 @@ impl KvStore {
     ) -> Result<(HeaderMap, Vec<(String, Entry)>), ConsulError> {
         let path = path_of(key);
         let call = Call { query, held, may_be_missing: true, ..Call::get(name, &path) };
-        let Answer { headers, body, missing } = self.client.call(call).await?;
+        let Answer { headers, body, missing, .. } = self.client.call(call).await?;
         if !missing {
             let entries = wire::entries_of_kv(name, &body)?;
             return Ok((headers, entries));
@@ -76,7 +76,7 @@ impl KvStore {
 
     /// A list of the catalog, unless Consul says that it left something out of it.
     async fn catalog(&self, name: &'static str, path: &[&str]) -> Result<Vec<u8>, ConsulError> {
-        let Answer { headers, body, missing } =
+        let Answer { headers, body, missing, .. } =
             self.client.call(Call { may_be_missing: true, ..Call::get(name, path) }).await?;
         if missing {
             return Err(no_consul(name));
@@ -211,20 +211,20 @@ impl Store for KvStore {
 }
 
 /// Only a session can be something that Consul does not know here; any other 404 is none of Consul's.
-fn about_a_session(error: ConsulError) -> ConsulError {
+pub(super) fn about_a_session(error: ConsulError) -> ConsulError {
     match error {
         ConsulError::NotFound { call, message } if !message.to_lowercase().contains("session") => no_consul(call),
         other => other,
     }
 }
 
-fn no_consul(call: &'static str) -> ConsulError {
+pub(super) fn no_consul(call: &'static str) -> ConsulError {
     let reason = "404: there is no Consul at this address, or its path is another one".to_owned();
     ConsulError::Unreadable { call, reason }
 }
 
 /// Consul 1.11 and newer say when they left something out of a list.
-fn complete(call: &'static str, headers: &HeaderMap) -> Result<(), ConsulError> {
+pub(super) fn complete(call: &'static str, headers: &HeaderMap) -> Result<(), ConsulError> {
     let filtered = headers.get("x-consul-results-filtered-by-acls");
     if filtered.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")) {
         let message = "the token may not see all of it".to_owned();

@@ -31,9 +31,6 @@ use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Metrics, Outco
 /// is the same as before is not even parsed.
 const POLL: Duration = Duration::from_secs(3);
 
-/// Writes at the same time. The agent takes them one after the other anyway (it persists each); eight keep it busy.
-const WRITES: usize = 8;
-
 /// The agent's own check has a TTL of [`OWN_TTL`]; it is fed three times in it.
 const OWN_BEAT: Duration = Duration::from_secs(10);
 
@@ -257,7 +254,7 @@ impl<R: Registry> Worker<R> {
             let (registry, own_id) = (Arc::clone(&self.registry), self.own_id.clone());
             self.watches.spawn(async move { registry.changed(&own_id, WATCH).await });
         }
-        while self.book.running() < WRITES
+        while self.book.running() < self.registry.writes_at_once()
             && let Some((key, op)) = self.book.next(now)
         {
             let registry = Arc::clone(&self.registry);
@@ -285,7 +282,10 @@ impl<R: Registry> Worker<R> {
         };
         let may_watch = self.watches.is_empty() && self.link == Link::Up && self.book.read_once();
         let watch = may_watch.then_some(self.watch_at);
-        let item = self.book.next_due().filter(|_| self.link == Link::Up && self.book.running() < WRITES);
+        let item = self
+            .book
+            .next_due()
+            .filter(|_| self.link == Link::Up && self.book.running() < self.registry.writes_at_once());
         [Some(read), watch, item, Some(self.own_beat_at), self.beat_at]
             .into_iter()
             .flatten()

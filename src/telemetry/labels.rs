@@ -272,6 +272,18 @@ labels! {
     }
 }
 
+labels! {
+    /// What the leader knows of a node.
+    NodeState {
+        /// Its agent is there.
+        Present = "present",
+        /// Its agent has not been heard of, and it is not marked (yet).
+        Vanished = "vanished",
+        /// It is marked critical.
+        Gone = "gone",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

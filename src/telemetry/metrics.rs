@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use super::cluster_metrics::Cluster;
 use super::heal_metrics::Heal;
 use super::labels::{ConsulCall, DockerCall, Drift, EventAction, Outcome, ResyncOutcome, WriteOp};
 
@@ -90,6 +91,7 @@ pub struct Metrics {
     resyncs: Family<ByResync, Counter>,
     queue_depth: Gauge,
     heal: Heal,
+    cluster: Cluster,
 }
 
 impl Default for Metrics {
@@ -244,6 +246,7 @@ impl Metrics {
                 Gauge::default(),
             ),
             heal: Heal::new(r),
+            cluster: Cluster::new(r),
             // Last: `r` borrows it until here.
             registry,
         }
@@ -353,6 +356,11 @@ impl Metrics {
     /// The series of the health-watcher; its methods are in [`super::heal_metrics`].
     pub(super) const fn heal(&self) -> &Heal {
         &self.heal
+    }
+
+    /// The series of the cluster; its methods are in [`super::cluster_metrics`].
+    pub(super) const fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 }
 

@@ -57,6 +57,8 @@ fn every_method_moves_its_series() {
     metrics.heal_paused(true);
     metrics.heal_news_dropped();
     metrics.heal_webhook(WebhookOutcome::Limited);
+    metrics.cluster_leader(true);
+    metrics.cluster_nodes(5, 2, 1);
     for line in [
         "remora_docker_connected 1",
         "remora_docker_events_total{action=\"start\"} 1",
@@ -90,6 +92,10 @@ fn every_method_moves_its_series() {
         "remora_heal_paused 1",
         "remora_heal_news_dropped_total 1",
         "remora_heal_webhook_total{outcome=\"limited\"} 1",
+        "remora_cluster_leader 1",
+        "remora_cluster_nodes{state=\"present\"} 5",
+        "remora_cluster_nodes{state=\"vanished\"} 2",
+        "remora_cluster_nodes{state=\"gone\"} 1",
     ] {
         has(&metrics, line);
     }

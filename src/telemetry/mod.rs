@@ -1,13 +1,15 @@
 //! What the agent tells about itself: metrics, logs, and the small HTTP server that shows them. May know the settings
 //! of the log, and no other room: the loops report to here, nothing here asks them.
 //!
-//! * [`metrics`]: every series, behind typed methods; [`heal_metrics`]: those of the health-watcher. [`labels`]: the closed sets of label values.
+//! * [`metrics`]: every series, behind typed methods; [`heal_metrics`]: those of the health-watcher; [`cluster_metrics`]:
+//!   those of the cluster. [`labels`]: the closed sets of label values.
 //! * [`logs`]: set-up of logging. Every line has a stable field `event=`, so that machines need not read the message:
 //!   `tracing::info!(event = "registered", service = %id, "registered web")`.
 //! * [`face`]: what the HTTP server and the agent's own check in Consul read: two plain values that the two loops keep
 //!   up to date.
 //! * [`http`]: `/healthz`, `/readyz`, `/metrics`, `/status`. [`host`]: which `Host` headers it answers.
 
+pub mod cluster_metrics;
 pub mod face;
 pub mod heal_metrics;
 pub mod host;
@@ -20,8 +22,8 @@ pub use face::{ConsulView, DockerView, Face, Failing, Standing, StatusText, summ
 pub use heal_metrics::HealOperation;
 pub use http::serve;
 pub use labels::{
-    ConsulCall, DockerCall, Drift, EventAction, HealAction, HealBrake, HealCause, HealOutcome, Outcome, ResyncOutcome,
-    WebhookOutcome, WriteOp,
+    ConsulCall, DockerCall, Drift, EventAction, HealAction, HealBrake, HealCause, HealOutcome, NodeState, Outcome,
+    ResyncOutcome, WebhookOutcome, WriteOp,
 };
 pub use logs::{Chain, LogError, clean, init};
 pub use metrics::Metrics;
