@@ -96,7 +96,7 @@ impl Board {
         let mut over = Vec::new();
         for id in gone {
             self.findings.remove(&id);
-            over.extend(self.forget(&id).map(|(number, _)| number));
+            over.extend(self.forget(&id).filter(under_way).map(|(number, _)| number));
         }
         for (id, Wanted { check, status }) in wanted {
             if let Some(slot) = self.numbers.get(id).and_then(|number| self.slots.get_mut(number)) {
@@ -108,7 +108,7 @@ impl Board {
             }
             let before = self.forget(id);
             let telling = before.as_ref().map_or_else(|| Telling::beginning(*status, now), |(_, slot)| slot.telling);
-            over.extend(before.map(|(number, _)| number));
+            over.extend(before.filter(under_way).map(|(number, _)| number));
             self.begin(id, check, *status, telling, now, &mut chance);
         }
         over
@@ -290,6 +290,10 @@ impl Board {
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
+}
+
+fn under_way((_, slot): &(Number, Slot)) -> bool {
+    matches!(slot.place, Place::Running { .. })
 }
 
 /// Whether the two are asked, and judged, in the same way: another title or note is no reason to begin anew.
