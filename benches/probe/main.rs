@@ -89,9 +89,9 @@ async fn measure(checks: u64, period: Duration) {
     });
     // The first round is over after one interval.
     sleep(Duration::from_secs(11)).await;
-    let (begun, probes) = (cpu(), probed(&metrics));
+    let (begun, count) = (cpu(), probed(&metrics));
     sleep(period).await;
-    let (spent, probes) = (cpu() - begun, probed(&metrics) - probes);
+    let (spent, count) = (cpu() - begun, probed(&metrics) - count);
     let after = resident();
     shutdown.cancel();
     prober.await.unwrap();
@@ -99,12 +99,12 @@ async fn measure(checks: u64, period: Duration) {
     let told = listening.await.unwrap();
     server.kill().unwrap();
     server.wait().unwrap();
-    println!("{checks} HTTP checks at 10 s, {} s, {told} findings, {probes} probes", period.as_secs());
+    println!("{checks} HTTP checks at 10 s, {} s, {told} findings, {count} probes", period.as_secs());
     println!(
         "CPU       {:.2} s = {:.2} % of a core, {:.0} µs a probe",
         spent,
         100.0 * spent / period.as_secs_f64(),
-        1e6 * spent / probes as f64
+        1e6 * spent / count as f64
     );
     println!("resident  {:.1} MB, before the checks {:.1} MB", after / 1024.0, before / 1024.0);
 }
