@@ -12,6 +12,7 @@
 //! | [`registration`] | what a container means in Consul; pure |
 //! | [`reconcile`] | the difference between wanted and actual, and the worker that applies it |
 //! | [`heal`] | the health-watcher: what is wrong with a container, and what is done about it |
+//! | [`probe`] | in catalog mode: asking the services what Consul's agent would ask, and writing down what they say |
 //! | [`telemetry`] | metrics, logs, the small HTTP server |
 //! | [`cli`] | the commands besides running |
 //! | [`backoff`] | how long to wait before the next attempt |
@@ -30,6 +31,7 @@ pub mod docker;
 mod exact;
 pub mod heal;
 pub mod host;
+pub mod probe;
 pub mod reconcile;
 pub mod registration;
 pub mod telemetry;

@@ -36,6 +36,34 @@ macro_rules! labels {
 }
 
 labels! {
+    /// How a check of a service is asked.
+    ProbeKind {
+        /// A request over HTTP or HTTPS.
+        Http = "http",
+        /// A TCP connection.
+        Tcp = "tcp",
+        /// gRPC's health service.
+        Grpc = "grpc",
+        /// The service reports by itself.
+        Ttl = "ttl",
+    }
+}
+
+labels! {
+    /// What came of it.
+    ProbeOutcome {
+        /// All is well.
+        Passing = "passing",
+        /// It asks for fewer requests.
+        Warning = "warning",
+        /// Not well, or not to be reached.
+        Critical = "critical",
+        /// No answer, or no report, in time.
+        TimedOut = "timed_out",
+    }
+}
+
+labels! {
     /// What Docker said happened.
     EventAction {
         /// A container was made.
