@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, ConsulAddress};
-use crate::consul::{Client, ConsulSeen, KvStore};
+use crate::consul::{ConsulSeen, KvStore};
 use crate::docker::spec::ApiVersion;
 use crate::docker::{ContainerId, DockerEngine, EngineInfo, Heard};
 use crate::heal::cluster::Keys;
@@ -25,12 +25,12 @@ pub(super) fn healer(
     config: &Config,
     place: Place,
     docker: Arc<DockerEngine>,
-    client: &Client,
+    store: KvStore,
     (heard, asked): (mpsc::Receiver<Heard>, Asked),
     seen: watch::Receiver<ConsulSeen>,
     metrics: &Arc<Metrics>,
 ) -> (Watcher<DockerEngine, KvStore>, Teller<KvStore>, watch::Receiver<GivenUp>) {
-    let store = Arc::new(KvStore::new(client.clone()));
+    let store = Arc::new(store);
     let keys = Keys::new(&place.heal.prefix, &place.node);
     let (telling, news) = Telling::new(place.node.clone(), Arc::clone(metrics));
     let hook = config.heal.webhook.as_ref().and_then(|webhook| match Hook::new(webhook, &config.consul.tls) {

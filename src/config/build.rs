@@ -10,7 +10,7 @@ use super::parse::{self, Given};
 use super::raw::Raw;
 use super::{
     Bindings, Config, Deregister, HostAddress, Log, LogFormat, Names, OnExit, PortTags, Publish, advertised, consul,
-    docker, heal,
+    docker, external, heal,
 };
 
 /// A look at everything more often than this would be a look all the time.
@@ -41,10 +41,9 @@ pub(super) fn config(
     );
     let health_ttl = from.read("REMORA_HEALTH_TTL", raw.remora_health_ttl.as_ref(), health_ttl);
     let http = from.read("REMORA_HTTP_ADDR", raw.remora_http_addr.as_ref(), parse::listen);
-    // Both are the same way to reach Consul in this version: there is nothing to keep of it.
-    from.word("REMORA_CONSUL_MODE", raw.remora_consul_mode.as_ref(), &[("agent", ()), ("auto", ())]);
     let log = log(raw, &mut from);
     let heal = heal::build(raw, &mut from);
+    let external = external::build(raw, &mut from);
     Config {
         node,
         publish,
@@ -56,6 +55,7 @@ pub(super) fn config(
         http: http.unwrap_or_else(|| Some(([127, 0, 0, 1], 7979).into())),
         log,
         heal,
+        external,
     }
 }
 

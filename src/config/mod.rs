@@ -16,7 +16,7 @@
 //! * `parse`: one small parser per type; `advertised` for the address of this host.
 //! * `nearest`: the known name that is most like an unknown one.
 //! * `build`: strings → [`Config`]; `consul` and `docker` do it for the standard variables of those two, [`heal`] for
-//!   healing.
+//!   healing, [`external`] for the way to Consul.
 //! * `describe`: a [`Config`] as an operator may see it, without secrets.
 
 use std::ffi::OsString;
@@ -31,6 +31,7 @@ mod describe;
 mod docker;
 pub mod docs;
 pub mod errors;
+pub mod external;
 mod flags;
 pub mod heal;
 pub mod inherited;
@@ -43,6 +44,7 @@ pub mod table;
 mod tests;
 
 pub use errors::{ConfigError, ConfigErrors};
+pub use external::{ConsulMode, External};
 pub use heal::{Budget, ClusterMax, Correlation, Heal, HealDefault, HealMode, OnKill, Webhook, WithoutConsul};
 pub(crate) use nearest::nearest;
 pub use secret::Secret;
@@ -101,6 +103,8 @@ pub struct Config {
     pub log: Log,
     /// How failed containers are healed.
     pub heal: Heal,
+    /// How Consul is spoken to.
+    pub external: External,
 }
 
 /// What is published, and how. Also the settings of the pure registration rules.

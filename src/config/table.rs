@@ -295,9 +295,25 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         Group::Agent,
         "REMORA_CONSUL_MODE",
-        "agent",
-        "agent, auto",
-        "How Consul is spoken to. This version knows only `agent`: through a Consul agent, which `auto` also chooses.",
+        "auto",
+        "auto, agent, catalog",
+        "How Consul is spoken to. `agent`: through the Consul agent of this node. `catalog`: there is none; the node and what runs on \
+         it are registered in the cluster's catalog, and Remora runs the checks of `SERVICE_CHECK_*` itself. `auto`: `agent` when \
+         the Consul at the address is this host's, `catalog` when it is another host's.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_NODE_TTL",
+        "15s",
+        "a duration from 10s to 1day",
+        "Catalog mode: a node that was not heard of for twice as long is dead, and all its instances turn critical.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_NODE_REAP",
+        "72h",
+        "0, or a duration from 1m to 366days",
+        "Catalog mode: what a dead node had registered is removed after so long. 0: never.",
     ),
     setting(
         Group::Agent,

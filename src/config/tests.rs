@@ -45,6 +45,7 @@ fn nothing_set_means_the_defaults() {
             http: Some("127.0.0.1:7979".parse().unwrap()),
             log: Log { filter: "info".into(), format: LogFormat::Text },
             heal: Heal::default(),
+            external: External::default(),
         }
     );
 }
@@ -82,6 +83,9 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("REMORA_HEAL_WITHOUT_CONSUL", "none", "none"),
     ("REMORA_HEAL_WEBHOOK", "https://hooks.example.com/hunter2", "https://hooks.example.com/(secret)"),
     ("REMORA_KV_PREFIX", "/teams/a/", "teams/a"),
+    ("REMORA_CONSUL_MODE", "catalog", "catalog"),
+    ("REMORA_NODE_TTL", "20s", "20s"),
+    ("REMORA_NODE_REAP", "0", "0s"),
     ("REMORA_LOG", "debug", "debug"),
     ("REMORA_LOG_FORMAT", "json", "json"),
     ("CONSUL_HTTP_ADDR", "c:1", "http://c:1"),
@@ -99,7 +103,6 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
 
 /// Settings that are not shown as they were given; their tests are below, in `consul.rs` and in `docker.rs`.
 const ELSEWHERE: &[&str] = &[
-    "REMORA_CONSUL_MODE",
     "RUST_LOG",
     "CONSUL_HTTP_SSL",
     "CONSUL_CLIENT_CERT",

@@ -19,13 +19,21 @@ const SHORTEST: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct KvStore {
     client: Client,
+    /// Sessions are this node's; `None`: the node's of the agent that is spoken to.
+    node: Option<String>,
 }
 
 impl KvStore {
     /// A store at the agent that this client speaks to.
     #[must_use]
     pub const fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, node: None }
+    }
+
+    /// The same for a node of the catalog without an agent: its sessions are its own, and end with it.
+    #[must_use]
+    pub fn on_node(client: Client, node: &str) -> Self {
+        Self { client, node: Some(node.to_owned()) }
     }
 
     /// Reads keys; `None` is Consul's own word that there are none.
@@ -153,6 +161,9 @@ impl Store for KvStore {
     async fn session_create(&self, ttl: Duration, lock_delay: Duration, name: &str) -> Result<String, ConsulError> {
         let call = "PUT /v1/session/create";
         let body = SessionBody {
+            node: self.node.as_deref(),
+            // The usual one is the gossip's, and such a node has none.
+            node_checks: self.node.is_some().then_some(&[]),
             name,
             ttl: go_duration(ttl),
             lock_delay: go_duration(lock_delay),

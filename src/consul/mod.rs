@@ -2,7 +2,7 @@
 //!
 //! * [`model`]: the values.
 //! * [`registry`]: the port that reconciling uses; [`agent`] implements it for a Consul client agent on the node,
-//!   [`catalog`] for a node without one.
+//!   [`catalog`] for a node without one, [`either`] for whichever was chosen.
 //! * [`store`]: the port that agreeing with other agents and with operators uses (KV, sessions); [`kv`] implements it.
 //! * [`members`]: the port that looking after each other's nodes uses.
 //! * [`txn`]: several writes at once, together or not at all.
@@ -19,6 +19,7 @@ pub mod agent;
 pub mod catalog;
 mod classify;
 pub mod client;
+pub mod either;
 pub mod error;
 pub mod facts;
 pub mod kv;
@@ -34,6 +35,7 @@ mod wire;
 pub use agent::AgentRegistry;
 pub use catalog::CatalogRegistry;
 pub use client::{Client, ClientError};
+pub use either::EitherRegistry;
 pub use error::{Class, ConsulError};
 pub use facts::{AgentFacts, Right};
 pub use kv::KvStore;

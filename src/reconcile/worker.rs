@@ -24,6 +24,7 @@ use crate::config::OnExit;
 use crate::consul::{ActualService, Class, ConsulError, ConsulSeen, Registry, Snapshot};
 use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
+use crate::probe::Wants;
 use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Metrics, Outcome};
 
 /// A registration that somebody removed by hand is noticed after at most so long; with the time to write it again that
@@ -52,6 +53,9 @@ const BLIND: Duration = Duration::from_secs(10);
 /// One blocking query lasts so long: below the minute after which middleboxes cut silent connections.
 const WATCH: Duration = Duration::from_secs(45);
 
+/// Which checks have to be run is worked out anew this often at most: it takes a look at everything that is registered.
+const PROBES: Duration = Duration::from_millis(250);
+
 /// The goodbye has to fit into the ten seconds that `docker stop` leaves.
 const FAREWELL: Duration = Duration::from_secs(7);
 
@@ -69,6 +73,9 @@ pub struct Worker<R> {
     seen: watch::Sender<ConsulSeen>,
     given_up: watch::Receiver<GivenUp>,
     metrics: Arc<Metrics>,
+    probes: Option<watch::Sender<Wants>>,
+    probes_at: Instant,
+    right: watch::Sender<bool>,
     health_ttl: Option<Duration>,
     own_id: String,
     jobs: JoinSet<Job>,
@@ -125,6 +132,10 @@ pub struct Wiring {
     pub seen: watch::Sender<ConsulSeen>,
     /// Whom the health-watcher has given up. What is in it before anything was sent does not count.
     pub given_up: watch::Receiver<GivenUp>,
+    /// The checks that nobody else runs, in catalog mode.
+    pub probes: Option<watch::Sender<Wants>>,
+    /// Whether everything was compared with Consul and is right there, but for what Consul refuses.
+    pub right: watch::Sender<bool>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -144,6 +155,9 @@ impl<R: Registry> Worker<R> {
             seen: wiring.seen,
             given_up: wiring.given_up,
             metrics: wiring.metrics,
+            probes: wiring.probes,
+            probes_at: now,
+            right: wiring.right,
             health_ttl,
             own_id,
             jobs: JoinSet::new(),
@@ -177,6 +191,7 @@ impl<R: Registry> Worker<R> {
             if self.publish(now) {
                 self.start_jobs(now);
             }
+            self.show_probes(now);
             let wake = self.wake_at(now);
             let asks = self.asks.clone();
             tokio::select! {
@@ -286,7 +301,8 @@ impl<R: Registry> Worker<R> {
             .book
             .next_due()
             .filter(|_| self.link == Link::Up && self.book.running() < self.registry.writes_at_once());
-        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at]
+        let probes = (self.probes_at > now).then_some(self.probes_at);
+        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at, probes]
             .into_iter()
             .flatten()
             .min()
@@ -373,7 +389,7 @@ impl<R: Registry> Worker<R> {
             changed
         });
         if same && !self.book.is_ahead() {
-            return;
+            return self.show_right();
         }
         let drift = self.book.read(&snapshot, now, fastrand::f64);
         self.last = Some(snapshot);
@@ -385,6 +401,7 @@ impl<R: Registry> Worker<R> {
             }
             tracing::warn!(event = "drift", service = %key, kind = kind.as_str(), "{key} is not as registered any more ({}); repairing", kind.as_str());
         }
+        self.show_right();
     }
 
     fn written(&mut self, key: &str, op: &Op, result: Result<(), ConsulError>, now: Instant) {
@@ -445,6 +462,7 @@ impl<R: Registry> Worker<R> {
             view.trouble = Some(error.to_string());
         });
         self.link = Link::Down { retry_at: now + wait };
+        self.right.send_replace(false);
     }
 }
 

@@ -96,7 +96,10 @@ fn refused(check: &str, refusal: ReportRefusal) -> Reply {
         ReportRefusal::NotTtl => {
             (StatusCode::NOT_FOUND, format!("CheckID {shown:?} does not have associated TTL: it is asked, not fed.\n"))
         }
-        ReportRefusal::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping\n".to_owned()),
+        ReportRefusal::Stopping => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nobody takes reports here: Remora is starting or stopping, or the node has a Consul agent that takes them\n".to_owned(),
+        ),
     }
 }
 

@@ -81,7 +81,7 @@ async fn what_is_wrong_is_said_in_one_sentence() {
         (Method::OPTIONS, "/v1/agent/check/pass/web:80:ttl", "", 405, "expected PUT"),
         (Method::PUT, "/v1/agent/check/pass/nobody", "", 404, "Unknown check ID \"nobody\""),
         (Method::PUT, "/v1/agent/check/pass/web:80:http", "", 404, "does not have associated TTL"),
-        (Method::PUT, "/v1/agent/check/pass/late", "", 503, "stopping"),
+        (Method::PUT, "/v1/agent/check/pass/late", "", 503, "nobody takes reports here"),
         (Method::PUT, "/v1/agent/check/pass/", "", 400, "Missing check ID"),
         (Method::PUT, "/v1/agent/check/pass", "", 400, "Missing check ID"),
         (Method::PUT, "/v1/agent/check/pass/%ff", "", 400, "UTF-8"),

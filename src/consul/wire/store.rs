@@ -41,6 +41,10 @@ pub(in crate::consul) fn entries_of_kv(call: &'static str, body: &[u8]) -> Resul
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::consul) struct SessionBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::consul) node: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::consul) node_checks: Option<&'static [&'static str]>,
     pub(in crate::consul) name: &'a str,
     #[serde(rename = "TTL")]
     pub(in crate::consul) ttl: String,
