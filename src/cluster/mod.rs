@@ -62,8 +62,8 @@ pub struct Settings {
     /// `REMORA_KV_PREFIX`.
     pub prefix: String,
     /// Time to live of the sessions: 10 s to a day. Consul ends them after twice as long, so that a node that dies is critical
-    /// after 5/3 to 2 times this, and about a second. At most every third of it is missed while Consul has no leader: with
-    /// Consul's usual settings that takes up to 18 s, which [`Settings::TTL`] survives.
+    /// after 5/3 to 2 times this, and about a second. While Consul has no leader (up to 18 s with its usual settings) nothing
+    /// can be renewed, which [`Settings::TTL`] survives.
     pub ttl: Duration,
     /// How long after it was marked a node is removed from the catalog; zero: never.
     pub reap: Duration,
