@@ -14,7 +14,7 @@
 //! A task that ends before the shutdown, or panics, ends the process with a status that is not zero: the supervisor
 //! (Docker's restart policy) starts it again, and everything it needs to know is in Docker and in Consul.
 
-mod external;
+pub mod external;
 mod healing;
 pub mod way;
 
@@ -150,6 +150,22 @@ pub async fn address(config: &Config, engine: &DockerEngine, info: &EngineInfo, 
 pub fn way_of(config: &Config, info: &EngineInfo, settings: &Settings, facts: Option<&AgentFacts>) -> Way {
     let advertised = &settings.publish.address;
     way::way(config.external.mode, &config.consul, facts, &info.name, advertised, host::is_local)
+}
+
+/// The settings of the rules, the address and the way to Consul, found out once: for the commands.
+pub async fn find_out(
+    config: &Config,
+    engine: &DockerEngine,
+    client: &Client,
+    info: &EngineInfo,
+) -> (Settings, Choice, Way) {
+    let asks =
+        config.publish.address == HostAddress::default() || way::has_to_ask(config.external.mode, &config.consul);
+    let facts = if asks { client.agent_self().await.ok() } else { None };
+    let choice = address(config, engine, info, facts.as_ref()).await;
+    let settings = settings(config, info, &choice);
+    let way = way_of(config, info, &settings, facts.as_ref());
+    (settings, choice, way)
 }
 
 /// Whether two names are the same host's: one of them may be without its domain.

@@ -21,7 +21,8 @@ use crate::registration::Settings;
 use crate::telemetry::Metrics;
 
 /// This node in the catalog.
-pub(super) fn node(settings: &Settings, host: &str) -> NodeIdentity {
+#[must_use]
+pub fn node(settings: &Settings, host: &str) -> NodeIdentity {
     let address = &settings.publish.address;
     let (v4, v6) = (address.v4.map(|v4| v4.to_string()), address.v6.map(|v6| v6.to_string()));
     // Without an address of its own (REMORA_INTERNAL) nobody asks for the node's.
@@ -30,7 +31,8 @@ pub(super) fn node(settings: &Settings, host: &str) -> NodeIdentity {
 }
 
 /// The registry of the mode that was chosen, and the writer that the catalog's needs.
-pub(super) fn registry(mode: Mode, client: &Client, node: &NodeIdentity) -> (EitherRegistry, Option<Writer>) {
+#[must_use]
+pub fn registry(mode: Mode, client: &Client, node: &NodeIdentity) -> (EitherRegistry, Option<Writer>) {
     match mode {
         Mode::Agent => (EitherRegistry::Agent(AgentRegistry::new(client.clone())), None),
         Mode::Catalog => {
@@ -41,7 +43,8 @@ pub(super) fn registry(mode: Mode, client: &Client, node: &NodeIdentity) -> (Eit
 }
 
 /// The keys of Consul, with sessions that end with this node.
-pub(super) fn store(mode: Mode, client: &Client, node: &NodeIdentity) -> KvStore {
+#[must_use]
+pub fn store(mode: Mode, client: &Client, node: &NodeIdentity) -> KvStore {
     match mode {
         Mode::Agent => KvStore::new(client.clone()),
         Mode::Catalog => KvStore::on_node(client.clone(), node.name()),

@@ -277,7 +277,7 @@ fn a_node_is_removed_after_the_reap_time() {
     world.vanish(&["n2"]);
     world.after(Duration::ZERO);
     world.after(SECOND);
-    assert_eq!(world.after(REAP - 2 * SECOND).remove, [""; 0]);
+    assert_eq!(world.after(REAP.checked_sub(2 * SECOND).unwrap()).remove, [""; 0]);
     let verdict = world.after(SECOND);
     assert_eq!((verdict.remove, verdict.again), (vec!["n2".to_owned()], None));
     assert_eq!(world.after(SECOND), Verdict { present: 3, ..Verdict::default() });

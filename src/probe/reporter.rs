@@ -35,7 +35,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self { finding: None, not_before: None, backoff: Backoff::new(DENIED.0, DENIED.1) }
     }
 }

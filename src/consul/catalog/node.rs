@@ -43,6 +43,12 @@ impl NodeIdentity {
         &self.address
     }
 
+    /// The id of its Docker engine.
+    #[must_use]
+    pub fn engine(&self) -> &str {
+        &self.engine
+    }
+
     /// What every node of ours says of itself.
     #[must_use]
     pub fn meta(&self) -> BTreeMap<String, String> {

@@ -1,3 +1,4 @@
+use litemap::LiteMap;
 use std::collections::BTreeMap;
 
 use super::*;
@@ -30,7 +31,7 @@ fn service(id: &str) -> Service {
         port: 80,
         tags: vec!["a".to_owned()],
         meta: BTreeMap::from([(Service::META_OWNER.to_owned(), "remora".to_owned())]),
-        tagged_addresses: BTreeMap::new(),
+        tagged_addresses: LiteMap::new(),
         weights: Some(Weights { passing: 7, warning: 2 }),
         enable_tag_override: true,
         checks: vec![check(&Service::docker_check_id(id))],
