@@ -452,7 +452,7 @@ type Ends = (
 /// What decides whose registrations say that they are healed.
 #[must_use]
 pub fn healing_of(config: &Config, settings: &Settings) -> Healing {
-    Healing { settings: config.heal.clone(), never: healing::never(&config.consul.address, settings) }
+    Healing { settings: config.heal.clone(), never: healing::never(&config.consul, settings) }
 }
 
 /// Shows what Docker answered before anything follows its events.

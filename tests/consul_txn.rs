@@ -195,6 +195,7 @@ async fn small_consul() -> (MockServer, Client) {
     };
     let config = config::Consul {
         address,
+        others: Vec::new(),
         token: Token::None,
         auth: None,
         tls: ConsulTls::default(),

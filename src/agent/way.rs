@@ -38,7 +38,7 @@ pub struct Way {
 /// Whether the Consul at the address has to be asked who it is.
 #[must_use]
 pub const fn has_to_ask(mode: ConsulMode, consul: &Consul) -> bool {
-    matches!(mode, ConsulMode::Auto) && matches!(consul.address, ConsulAddress::Url { .. })
+    matches!(mode, ConsulMode::Auto) && consul.others.is_empty() && matches!(consul.address, ConsulAddress::Url { .. })
 }
 
 /// Chooses. `facts`: what the Consul at the address says of itself, `None` when it was not asked or may not be; `host`: the engine's
@@ -57,6 +57,10 @@ pub fn way(
         _ if wish == ConsulMode::Agent => return agent("REMORA_CONSUL_MODE says so".to_owned()),
         _ if wish == ConsulMode::Catalog => {
             return Way { mode: Mode::Catalog, why: "REMORA_CONSUL_MODE says so".to_owned() };
+        }
+        // A node has one agent: several addresses are servers, and it matters not which of them answers.
+        _ if !consul.others.is_empty() => {
+            return Way { mode: Mode::Catalog, why: "CONSUL_HTTP_ADDR names several Consul servers".to_owned() };
         }
         ConsulAddress::Unix(_) => return agent("Consul's address is a socket of this host".to_owned()),
         ConsulAddress::Url { host, .. } => is_loopback(host),
@@ -93,7 +97,7 @@ mod tests {
 
     fn consul(address: ConsulAddress) -> Consul {
         let tls = ConsulTls { verify: true, ca_file: None, ca_path: None, client: None, server_name: None };
-        Consul { address, token: Token::None, auth: None, tls, namespace: None, partition: None }
+        Consul { address, others: Vec::new(), token: Token::None, auth: None, tls, namespace: None, partition: None }
     }
 
     fn at(host: &str) -> Consul {
@@ -121,6 +125,16 @@ mod tests {
         assert_eq!(chosen(ConsulMode::Agent, &at("192.0.2.1"), Some(&elsewhere)), Mode::Agent);
         assert_eq!(chosen(ConsulMode::Catalog, &at("127.0.0.1"), None), Mode::Catalog);
         assert!(!has_to_ask(ConsulMode::Catalog, &at("192.0.2.1")) && has_to_ask(ConsulMode::Auto, &at("192.0.2.1")));
+    }
+
+    #[test]
+    fn several_addresses_are_servers_whoever_they_are() {
+        let mut several = at("127.0.0.1");
+        several.others = vec![at("192.0.2.1").address];
+        assert!(!has_to_ask(ConsulMode::Auto, &several));
+        assert_eq!(chosen(ConsulMode::Auto, &several, None), Mode::Catalog);
+        assert_eq!(chosen(ConsulMode::Auto, &several, Some(&facts("docker7", "192.0.2.7"))), Mode::Catalog);
+        assert_eq!(chosen(ConsulMode::Agent, &several, None), Mode::Agent, "what is set is done");
     }
 
     #[test]

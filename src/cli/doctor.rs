@@ -168,7 +168,7 @@ struct Seen {
 
 async fn look_at_consul(config: &Config, client: &Client, info: Option<&EngineInfo>, report: &mut Report) -> Seen {
     report.title("Consul");
-    report.info(&format!("at {}", config.consul.address));
+    report.info(&format!("at {}", config.consul.told_addresses()));
     let facts = match client.agent_self().await {
         Ok(facts) => {
             let role = if facts.server { "a server" } else { "a client agent" };

@@ -135,7 +135,7 @@ fn heal(heal: &Heal, pairs: &mut Pairs) {
 }
 
 fn consul(consul: &Consul, pairs: &mut Pairs) {
-    pairs.add("CONSUL_HTTP_ADDR", &consul.address);
+    pairs.add("CONSUL_HTTP_ADDR", consul.told_addresses());
     match &consul.token {
         Token::None => pairs.add("CONSUL_HTTP_TOKEN", NOTHING),
         Token::Value(secret) => pairs.add("CONSUL_HTTP_TOKEN", hidden(secret.expose())),

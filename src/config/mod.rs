@@ -276,8 +276,10 @@ pub enum Docker {
 /// Where Consul is, and how to speak to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Consul {
-    /// `CONSUL_HTTP_ADDR`, with `CONSUL_HTTP_SSL` applied.
+    /// `CONSUL_HTTP_ADDR`, with `CONSUL_HTTP_SSL` applied; the first of several.
     pub address: ConsulAddress,
+    /// The further addresses of `CONSUL_HTTP_ADDR`: other servers of the same cluster. Usually none.
+    pub others: Vec<ConsulAddress>,
     /// `CONSUL_HTTP_TOKEN` or `CONSUL_HTTP_TOKEN_FILE`.
     pub token: Token,
     /// `CONSUL_HTTP_AUTH`: user and password for basic authentication.
@@ -288,6 +290,19 @@ pub struct Consul {
     pub namespace: Option<String>,
     /// `CONSUL_PARTITION` (Consul Enterprise).
     pub partition: Option<String>,
+}
+
+impl Consul {
+    /// Every address, in the operator's order.
+    pub fn addresses(&self) -> impl Iterator<Item = &ConsulAddress> {
+        std::iter::once(&self.address).chain(&self.others)
+    }
+
+    /// Every address as the operator may have written them: with commas between them.
+    #[must_use]
+    pub fn told_addresses(&self) -> String {
+        self.addresses().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// An address of Consul's HTTP API.

@@ -299,7 +299,7 @@ pub const SETTINGS: &[Setting] = &[
         "auto, agent, catalog",
         "How Consul is spoken to. `agent`: through the Consul agent of this node. `catalog`: there is none; the node and what runs on \
          it are registered in the cluster's catalog, and Remora runs the checks of `SERVICE_CHECK_*` itself. `auto`: `agent` when \
-         the Consul at the address is this host's, `catalog` when it is another host's.",
+         the Consul at the address is this host's, `catalog` when it is another host's or when there are several addresses.",
     ),
     setting(
         Group::Agent,
@@ -334,9 +334,10 @@ pub const SETTINGS: &[Setting] = &[
         Group::Consul,
         "CONSUL_HTTP_ADDR",
         "127.0.0.1:8500",
-        "host:port, http://…, https://…, unix://path",
+        "host:port, http://…, https://…, unix://path; several http or https addresses with commas",
         "The HTTP API of the Consul agent. A path behind the host prefixes every request. A registry URI on the command line \
-         wins over it.",
+         wins over it. Several addresses (all http, or all https) are servers of one cluster: the first one is used until it \
+         fails, then the next; `REMORA_CONSUL_MODE=auto` is then `catalog`.",
     ),
     setting(Group::Consul, "CONSUL_HTTP_TOKEN", "", "secret", "The ACL token."),
     setting(

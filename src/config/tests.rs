@@ -34,6 +34,7 @@ fn nothing_set_means_the_defaults() {
             docker: Docker::Unix("/var/run/docker.sock".into()),
             consul: Consul {
                 address: ConsulAddress::Url { tls: false, host: "127.0.0.1".into(), port: 8500, prefix: String::new() },
+                others: Vec::new(),
                 token: Token::None,
                 auth: None,
                 tls: ConsulTls::default(),

@@ -115,6 +115,14 @@ impl ConsulError {
     }
 }
 
+impl ConsulError {
+    /// Whether the one server that was asked is at fault, or the way to it, so that another one of its cluster may do better.
+    #[must_use]
+    pub const fn is_of_the_server(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Unwell { .. })
+    }
+}
+
 impl<T> From<&Result<T, ConsulError>> for Outcome {
     fn from(result: &Result<T, ConsulError>) -> Self {
         match result {

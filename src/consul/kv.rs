@@ -171,7 +171,9 @@ impl Store for KvStore {
             behavior: "release",
         };
         let body = encode(call, &body)?;
-        let answer = self.client.call(Call::put(call, &["v1", "session", "create"], Some(body))).await;
+        // A second one would be in nobody's hands until it expires.
+        let create = Call { once: true, ..Call::put(call, &["v1", "session", "create"], Some(body)) };
+        let answer = self.client.call(create).await;
         let answer = answer.map_err(about_a_session)?;
         let SessionAnswer { id } = decode(call, &answer.body)?;
         if id.is_empty() {

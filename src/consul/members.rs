@@ -188,7 +188,9 @@ impl Members for ClusterClient {
             node_checks: [],
         };
         let body = encode(call, &body)?;
-        let answer = self.client.call(Call::put(call, &["v1", "session", "create"], Some(body))).await;
+        // A second one would be in nobody's hands until it expires.
+        let create = Call { once: true, ..Call::put(call, &["v1", "session", "create"], Some(body)) };
+        let answer = self.client.call(create).await;
         let answer = answer.map_err(|error| match about_a_session(error) {
             ConsulError::Unwell { call, message, .. } if message.to_lowercase().contains("missing node") => {
                 ConsulError::NotFound { call, message }
