@@ -44,14 +44,18 @@ pub(super) fn addresses(
 /// One address or several, with commas between them; what is wrong with each part is told of that part alone.
 fn several(given: Given<'_>, tls: bool) -> Vec<Result<Found, ConfigError>> {
     let text = given.trimmed();
-    // The path of a socket may hold a comma, as it always could.
-    let is_one = !text.contains(',') || (text.starts_with("unix://") && text.matches("://").count() == 1);
-    if is_one {
+    // The path of a socket may hold a comma, as it always could. A password may too: what holds one is no address, and only as
+    // a whole can it be told without showing any of it.
+    let is_socket = text.starts_with("unix://") && text.matches("://").count() == 1;
+    if !text.contains(',') || is_socket || text.contains(['@', '?', '#']) {
         return vec![url(given, text, tls)];
     }
     let mut first = None;
     let mut judge = |part: &str| {
         let part = part.trim();
+        if part.is_empty() {
+            return Err(given.wrong_address("an address before and after every comma"));
+        }
         let given = Given { name: given.name, text: part };
         let found = url(given, part, tls)?;
         match &found.address {
@@ -163,8 +167,8 @@ mod tests {
     #[test]
     fn an_error_names_the_part_that_is_wrong_and_only_that() {
         for (text, part) in [
-            ("c1:8500,", ""),
-            ("c1:8500,,c2:8500", ""),
+            ("c1:8500,", "c1:8500,"),
+            ("c1:8500,,c2:8500", "c1:8500,,c2:8500"),
             ("c1:8500,c2:port", "c2:port"),
             ("https://c1:8501,c2:8501", "c2:8501"),
             ("c1:8500,unix:///run/c.sock", "unix:///run/c.sock"),
@@ -174,8 +178,11 @@ mod tests {
             assert_eq!(errors.len(), 1, "{errors:?}");
             assert!(errors[0].starts_with(&format!("CONSUL_HTTP_ADDR={part}: expected ")), "{errors:?}");
         }
-        let errors = read("c1:8500,http://u:hunter2@c2:8500", false).unwrap_err();
-        assert!(errors.len() == 1 && !errors[0].contains("hunter2"), "{errors:?}");
+        for text in ["c1:8500,http://u:hunter2@c2:8500", "http://u:hunter2,hunter2@c1:8500", "c1:1,c2:2?token=hunter2"]
+        {
+            let errors = read(text, false).unwrap_err();
+            assert!(errors.len() == 1 && !errors[0].contains("hunter2"), "{errors:?}");
+        }
     }
 
     #[test]
