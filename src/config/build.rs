@@ -9,8 +9,8 @@ use super::flags::Arguments;
 use super::parse::{self, Given};
 use super::raw::Raw;
 use super::{
-    Bindings, Config, Deregister, HostAddress, Log, LogFormat, Names, OnExit, PortTags, Publish, advertised, consul,
-    docker, external, heal,
+    Bindings, Config, ConsulMode, Deregister, HostAddress, Log, LogFormat, Names, OnExit, PortTags, Publish,
+    advertised, consul, docker, external, heal,
 };
 
 /// A look at everything more often than this would be a look all the time.
@@ -44,6 +44,12 @@ pub(super) fn config(
     let log = log(raw, &mut from);
     let heal = heal::build(raw, &mut from);
     let external = external::build(raw, &mut from);
+    if external.mode == ConsulMode::Agent && !consul.others.is_empty() {
+        from.findings.warn(
+            "CONSUL_HTTP_ADDR names several addresses with REMORA_CONSUL_MODE=agent: what is registered with one agent stays \
+             there when the next one is used; several addresses are for the servers of a cluster (catalog)",
+        );
+    }
     Config {
         node,
         publish,

@@ -271,6 +271,15 @@ fn rust_log_counts_when_our_own_is_not_set() {
 }
 
 #[test]
+fn several_agents_are_told() {
+    let several = ("CONSUL_HTTP_ADDR", "https://c1:8501,https://c2:8501");
+    assert_eq!(load_from(&[], &[several]).unwrap().warnings, [""; 0]);
+    let warnings = load_from(&[], &[several, ("REMORA_CONSUL_MODE", "agent")]).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("several"), "{warnings:?}");
+    assert!(config(&[], &[several]).describe().iter().any(|(_, value)| value == several.1));
+}
+
+#[test]
 fn a_loopback_address_to_advertise_is_told() {
     assert!(load_from(&["-ip", "127.0.0.1"], &[]).unwrap().warnings[0].contains("loopback"));
 }
