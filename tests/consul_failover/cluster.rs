@@ -12,7 +12,7 @@ use crate::support::{binary, ports};
 
 struct Server {
     http: u16,
-    server: u16,
+    raft: u16,
     child: Child,
     _data: tempfile::TempDir,
 }
@@ -35,7 +35,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self { http, server, child, _data: data }
+        Self { http, raft: server, child, _data: data }
     }
 
     fn kill(&mut self) {
@@ -64,7 +64,7 @@ async fn when_the_leader_dies_the_others_are_used() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let leader = any.leader().await.unwrap().unwrap();
-    let place = servers.iter().position(|server| leader.ends_with(&format!(":{}", server.server))).unwrap();
+    let place = servers.iter().position(|server| leader.ends_with(&format!(":{}", server.raft))).unwrap();
     // The leader first, so that it is the one in use.
     servers.rotate_left(place);
     let store = KvStore::new(client_of(servers.iter().map(|server| at(server.http))));

@@ -72,14 +72,13 @@ fn is_of_tls(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(inner) = cause {
         // An error in an I/O error is not among that one's sources.
-        let held = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if inner.is::<rustls::Error>() || held.is_some_and(|held| held.is::<rustls::Error>()) {
-            return true;
-        }
-        cause = match held {
+        cause = match inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
             Some(held) => Some(held),
             None => inner.source(),
         };
+        if inner.is::<rustls::Error>() {
+            return true;
+        }
     }
     false
 }
