@@ -257,10 +257,13 @@ fn help_and_version_never_fail() {
 }
 
 #[test]
-fn the_only_mode_of_this_version_has_two_names() {
-    assert_eq!(config(&[], &[("REMORA_CONSUL_MODE", "auto")]), config(&[], &[("REMORA_CONSUL_MODE", "agent")]));
-    let errors = load_from(&[], &[("REMORA_CONSUL_MODE", "catalog")]).unwrap_err();
-    assert_eq!(errors.0[0].to_string(), "REMORA_CONSUL_MODE=catalog: expected agent or auto");
+fn the_way_to_consul_has_a_default_and_its_times_have_bounds() {
+    assert_eq!(config(&[], &[]), config(&[], &[("REMORA_CONSUL_MODE", "auto")]));
+    assert_eq!(config(&[], &[("REMORA_CONSUL_MODE", "catalog")]).external.mode, ConsulMode::Catalog);
+    let wrong = [("REMORA_CONSUL_MODE", "server"), ("REMORA_NODE_TTL", "9s"), ("REMORA_NODE_REAP", "59s")];
+    let errors = load_from(&[], &wrong).unwrap_err();
+    assert_eq!(errors.0.len(), 3, "{errors}");
+    assert_eq!(errors.0[0].to_string(), "REMORA_CONSUL_MODE=server: expected auto, agent or catalog");
 }
 
 #[test]
