@@ -263,7 +263,7 @@ fn the_way_to_consul_has_a_default_and_its_times_have_bounds() {
     let wrong = [("REMORA_CONSUL_MODE", "server"), ("REMORA_NODE_TTL", "9s"), ("REMORA_NODE_REAP", "59s")];
     let errors = load_from(&[], &wrong).unwrap_err();
     assert_eq!(errors.0.len(), 3, "{errors}");
-    assert_eq!(errors.0[0].to_string(), "REMORA_CONSUL_MODE=server: expected auto, agent or catalog");
+    assert_eq!(errors.0[0].to_string(), "REMORA_CONSUL_MODE=server: expected auto or agent or catalog");
 }
 
 #[test]
