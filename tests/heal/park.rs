@@ -138,13 +138,16 @@ impl Park {
         ill
     }
 
+    /// All places that should be well are.
+    pub async fn well(&self, engine: &Engine) -> Result<(), String> {
+        let ill = self.ill(engine).await;
+        if ill.is_empty() { Ok(()) } else { Err(format!("{ill:#?}")) }
+    }
+
     /// Everything is as it should be, and nothing else is there.
     pub async fn right(&self, engine: &Engine) -> Result<(), String> {
         self.never(engine).await?;
-        let ill = self.ill(engine).await;
-        if !ill.is_empty() {
-            return Err(format!("{ill:#?}"));
-        }
+        self.well(engine).await?;
         let there: BTreeSet<String> = engine.names(true).await.into_iter().collect();
         let known = self.places.iter().filter(|(_, (_, wanted))| *wanted != Wanted::Gone).map(|(name, _)| name.clone());
         let over: Vec<_> = there.difference(&known.collect()).cloned().collect();

@@ -133,11 +133,7 @@ impl Soak {
         for kind in [Kind::Swarm, Kind::Swarm, Kind::Off, Kind::Off] {
             park.add(&scene.engine, kind).await;
         }
-        eventually("all containers well", Duration::from_secs(30), async || {
-            let ill = park.ill(&scene.engine).await;
-            if ill.is_empty() { Ok(()) } else { Err(format!("{ill:?}")) }
-        })
-        .await;
+        eventually("all containers well", Duration::from_secs(30), async || park.well(&scene.engine).await).await;
         scene.right(Duration::from_secs(20)).await;
         Self { scene, park, watch, rng: Rng::with_seed(seed), paused: Vec::new(), done: BTreeMap::new() }
     }
@@ -237,12 +233,16 @@ impl Soak {
         }
     }
 
-    async fn restart_engine(&mut self, dockerd: &mut Dockerd) {
-        self.everybody_runs().await;
-        // Docker does not stop what is paused.
+    async fn unpause_all(&mut self) {
         for (container, _) in std::mem::take(&mut self.paused) {
             self.scene.engine.pause(&container, false).await;
         }
+    }
+
+    async fn restart_engine(&mut self, dockerd: &mut Dockerd) {
+        self.everybody_runs().await;
+        // Docker does not stop what is paused.
+        self.unpause_all().await;
         let lives_on = self.rng.bool();
         dockerd.set_live_restore(lives_on).await;
         self.watch.task.abort();
@@ -267,11 +267,7 @@ impl Soak {
             }
         }
         let engine = &self.scene.engine;
-        eventually("everybody is back with the engine", BACK, async || {
-            let ill = self.park.ill(engine).await;
-            if ill.is_empty() { Ok(()) } else { Err(format!("{ill:#?}")) }
-        })
-        .await;
+        eventually("everybody is back with the engine", BACK, async || self.park.well(engine).await).await;
     }
 
     /// Waits for those that ended. Docker remembers 256 events, and three of each probe are among them: on a busy engine it has
@@ -329,9 +325,7 @@ impl Soak {
     }
 
     async fn end(&mut self) {
-        for (container, _) in std::mem::take(&mut self.paused) {
-            self.scene.engine.pause(&container, false).await;
-        }
+        self.unpause_all().await;
         let engine = &self.scene.engine;
         eventually("everything healed", IN_THE_END, async || self.park.right(engine).await).await;
         self.scene.right(Duration::from_secs(30)).await;

@@ -6,7 +6,7 @@ use remora::config::OnKill;
 use remora::docker::{ContainerId, State};
 use tokio::time::sleep;
 
-use crate::fake_docker::{Behaviour, web};
+use crate::fake_docker::{Behaviour, FakeDocker, web};
 use crate::ward::Ward;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -322,25 +322,26 @@ async fn a_container_that_is_stopped_while_its_replacement_is_proved_stays_stopp
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_crashes_right_before_the_event_stream_is_cut_has_failed() {
+/// It ends in this way, and a second later the event stream is cut.
+async fn cut_after(end: impl FnOnce(&FakeDocker, &ContainerId)) -> (Ward, ContainerId) {
     let mut ward = Ward::new();
     let id = ward.docker.run(web("web"));
     ward.wake().await;
-    ward.docker.exit(&id, 1);
+    end(&ward.docker, &id);
     sleep(SECOND).await;
     ward.docker.cut();
+    (ward, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_crashes_right_before_the_event_stream_is_cut_has_failed() {
+    let (ward, id) = cut_after(|docker, id| docker.exit(id, 1)).await;
     ward.replaced("web", &id, 3 * MINUTE).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_is_sent_a_signal_right_before_the_event_stream_is_cut_may_have_gone_down_with_the_daemon() {
-    let mut ward = Ward::new();
-    let id = ward.docker.run(web("web"));
-    ward.wake().await;
-    ward.docker.kill(&id, 9);
-    sleep(SECOND).await;
-    ward.docker.cut();
+    let (ward, id) = cut_after(|docker, id| docker.kill(id, 9)).await;
     sleep(MINUTE).await;
     ward.rests(10 * MINUTE).await;
     assert_eq!(ward.docker.facts(&id).unwrap().state, State::Exited);

@@ -50,7 +50,7 @@ impl Hands {
     pub fn heard_of_stop(&self, id: &ContainerId) -> bool {
         let theirs = !self.ours.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
         if theirs {
-            self.unwanted.store(true, Ordering::Relaxed);
+            self.was_stopped();
         }
         theirs
     }
