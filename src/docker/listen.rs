@@ -15,9 +15,11 @@ pub(super) const HISTORY: Duration = Duration::from_secs(600);
 /// What is told, in the order in which it was learned.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
-    /// An event, before the look that it leads to. After the first connect those of the last ten minutes come first, oldest
-    /// first: of containers that may be long gone.
+    /// An event, before the look that it leads to.
     Event(Event),
+    /// An event of before the observation began. After the first connect those of the last ten minutes are replayed, oldest first: of
+    /// containers that may be long gone. Looks, and [`Heard::Complete`], may come before them.
+    Remembered(Event),
     /// A look: the container as it is now, whether or not anything changed.
     Seen(Arc<Container>),
     /// Docker says that there is no such container (any more).
@@ -59,9 +61,11 @@ impl Listener {
         }
     }
 
-    pub(super) fn event(&mut self, event: &Event) {
+    /// An event; one of before the observation is `remembered`.
+    pub(super) fn event(&mut self, event: &Event, remembered: bool) {
         self.last = self.last.max(Some(event.time));
-        self.tell(Heard::Event(event.clone()));
+        let heard = if remembered { Heard::Remembered } else { Heard::Event };
+        self.tell(heard(event.clone()));
     }
 
     pub(super) fn seen(&mut self, container: &Arc<Container>) {
@@ -136,12 +140,12 @@ mod tests {
         let (queue, mut heard) = mpsc::channel(2);
         let mut listener = Listener::new(queue);
         for at in 1..=5 {
-            listener.event(&event(at));
+            listener.event(&event(at), false);
         }
         assert_eq!(all(&mut heard), [Heard::Event(event(1)), Heard::Event(event(2))]);
-        listener.event(&event(6));
+        listener.event(&event(6), false);
         assert_eq!(all(&mut heard), [Heard::Missed, Heard::Event(event(6))]);
-        listener.event(&event(7));
+        listener.event(&event(7), false);
         assert_eq!(all(&mut heard), [Heard::Event(event(7))]);
         assert_eq!(listener.resume(), Some(EventTime(8)));
     }
@@ -169,6 +173,6 @@ mod tests {
         let mut listener = Listener::new(queue);
         drop(heard);
         listener.linked(true);
-        listener.event(&event(1));
+        listener.event(&event(1), false);
     }
 }

@@ -94,7 +94,7 @@ pub struct Observer<E> {
     unproved: Option<EngineInfo>,
     listed: bool,
     listener: Option<Listener>,
-    /// The engine's present at the first connect, a moment before. What is older is history: for the listener only.
+    /// The engine's present at the first connect. What is older is history, and more than a moment older: for the listener only.
     begun_at: Option<EventTime>,
     /// The stream still replays that history.
     replaying: bool,
@@ -388,7 +388,7 @@ impl<E: Engine> Observer<E> {
         let resume = self.ledger.resume();
         // Nothing has reached the ledger yet: what reached the listener before is all that is not asked for again.
         self.replaying = self.listener.is_some() && resume.is_none();
-        self.begun_at = self.begun_at.or(overlapped);
+        self.begun_at = self.begun_at.or(present);
         match &self.listener {
             Some(listener) if resume.is_none() => listener.resume().or(present.map(|present| present.before(HISTORY))),
             _ => resume.or(overlapped),
@@ -398,12 +398,13 @@ impl<E: Engine> Observer<E> {
     /// An event came. One of before the observation is history: it says nothing about what is to be looked at now, and a
     /// signal of then is no reason to take anything out of service.
     fn heard(&mut self, event: &Event) {
-        if let Some(listener) = &mut self.listener {
-            listener.event(event);
-        }
         // Engines set their clocks, so this ends with the first event that is no history, or soon after the connect.
         let fresh = self.followed_since.is_none_or(|since| since.elapsed() < REPLAY);
-        self.replaying &= fresh && self.begun_at.is_some_and(|begun| event.time < begun);
+        let older_than = |moment: Option<EventTime>| fresh && moment.is_some_and(|moment| event.time < moment);
+        if let Some(listener) = &mut self.listener {
+            listener.event(event, older_than(self.begun_at));
+        }
+        self.replaying &= older_than(self.begun_at.map(|begun| begun.before(OVERLAP)));
         if !self.replaying {
             if let Some(listener) = self.listener.as_mut().filter(|_| event.kind == EventKind::Destroy) {
                 listener.gone(&event.container);

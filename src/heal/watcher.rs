@@ -281,12 +281,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let now = Instant::now();
         match heard {
             Heard::Event(event) => {
-                self.histories.entry(event.container.clone()).or_default().event(&event, now);
+                self.note(&event, now);
                 self.watch_hands(&event);
-                if self.watched.contains_key(&event.container) {
-                    self.schedule(&event.container, now);
-                } else {
-                    self.prune();
+            }
+            Heard::Remembered(event) => {
+                self.note(&event, now);
+                // A stop of before is no answer to what is under way now, and neither is the signal that ends it.
+                if let (Some(current), EventKind::Kill(_)) = (&self.current, &event.kind) {
+                    current.hands.stops(&event.container);
                 }
             }
             Heard::Seen(container) => self.see(&container, now),
@@ -314,6 +316,15 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 self.consider_all(now);
             }
             Heard::Missed => self.histories.values_mut().for_each(History::missed),
+        }
+    }
+
+    fn note(&mut self, event: &Event, now: Instant) {
+        self.histories.entry(event.container.clone()).or_default().event(event, now);
+        if self.watched.contains_key(&event.container) {
+            self.schedule(&event.container, now);
+        } else {
+            self.prune();
         }
     }
 

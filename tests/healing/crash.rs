@@ -36,11 +36,27 @@ struct Case {
     gently: bool,
     /// The answer of this change is lost.
     lost: Option<(usize, Lost)>,
+    /// The next agent comes so long after that.
+    back_after: Duration,
+    /// And hears so late what the engine remembers of before.
+    late: Duration,
 }
 
 impl Case {
     const fn new(order: &'static str, new: New) -> Self {
-        Self { order, new, keep_failed: true, stays_ill: false, dies_after: None, gently: false, lost: None }
+        let back_after = Duration::from_secs(5);
+        let late = Duration::ZERO;
+        Self {
+            order,
+            new,
+            keep_failed: true,
+            stays_ill: false,
+            dies_after: None,
+            gently: false,
+            lost: None,
+            back_after,
+            late,
+        }
     }
 }
 
@@ -100,7 +116,12 @@ async fn history(case: Case) -> bool {
     if !case.stays_ill && alive(&ward) {
         ward.docker.health(&old, HealthStatus::Healthy, "well");
     }
-    sleep(second(5)).await;
+    sleep(case.back_after).await;
+    if !case.late.is_zero() {
+        // Else everything is over before the engine remembers.
+        ward.docker.set_latency(Duration::from_millis(20));
+        ward.docker.remember_late(case.late);
+    }
     ward.start();
     sleep(second(300)).await;
     check(&ward, case, &original).await;
@@ -198,5 +219,50 @@ fn whatever_answer_is_lost_before_the_agent_dies_the_end_is_right() {
                 dies_everywhere(Case { lost: Some((nth, Lost::Unreachable)), ..Case::new(order, new) });
             }
         }
+    }
+}
+
+/// The stops of the agent that died are no operator's, however late the next one hears of them.
+#[test]
+fn what_the_engine_remembers_late_of_the_agents_own_stops_changes_nothing() {
+    for order in ORDERS {
+        for new in ALL {
+            for back_after in [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(5)] {
+                for late in [30, 50, 70, 110].map(Duration::from_millis) {
+                    dies_everywhere(Case { back_after, late, ..Case::new(order, new) });
+                }
+            }
+        }
+    }
+}
+
+/// The engine goes on with a stop whose caller has died: the KILL that ends it comes to the next agent's ears, and is no operator's.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_outlives_its_agent_is_no_operators() {
+    let second = Duration::from_secs;
+    for late in [Duration::ZERO, Duration::from_millis(50)] {
+        let mut ward = Ward::new();
+        // Never a verdict: the next agent waits for one, too, instead of stopping it at once as the first one did in the end.
+        ward.replacements(Behaviour::default().stops_in(second(60)));
+        let spec = web("web").health_check().restart_policy("unless-stopped").label("remora.heal.order", "stop-first");
+        let old = ward.docker.run(spec);
+        ward.wake().await;
+        ward.fails(&old);
+        let begun = Instant::now();
+        while !ward.docker.changes().iter().any(|change| change == "stop web") {
+            assert!(begun.elapsed() < second(900), "the new one is not stopped: {:?}", ward.docker.changes());
+            sleep(Duration::from_millis(100)).await;
+        }
+        sleep(second(1)).await;
+        ward.kill().await;
+        let before = ward.docker.changes().len();
+        ward.docker.set_latency(Duration::from_millis(20));
+        ward.docker.remember_late(late);
+        ward.start();
+        sleep(second(60)).await;
+        let after = ward.docker.changes().split_off(before);
+        let kinds: Vec<&str> = after.iter().filter_map(|change| change.split(' ').next()).collect();
+        assert_eq!(kinds, ["rename", "rename", "start", "rename"], "it is taken back: {after:?}");
+        assert_eq!(ward.named("web").state, State::Running);
     }
 }

@@ -152,6 +152,7 @@ struct Shared {
     stuck: BTreeSet<ContainerId>,
     odd_states: HashMap<ContainerId, String>,
     forgetful: bool,
+    late_memory: Duration,
     /// Spans in which nothing was wrong with the engine; the last one is open if it has no end.
     clear: Vec<(Instant, Option<Instant>)>,
     calls: Calls,
@@ -288,6 +289,7 @@ impl FakeDocker {
             stuck: BTreeSet::new(),
             odd_states: HashMap::new(),
             forgetful: false,
+            late_memory: Duration::ZERO,
             clear: vec![(Instant::now(), None)],
             calls: Calls::default(),
             me: me.clone(),

@@ -79,6 +79,12 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         if stopped(&unfinished.old) || stopped(&unfinished.new) {
             hands.was_stopped();
         }
+        for id in [&unfinished.old, &unfinished.new] {
+            // The stop that the agent before this one asked for may not be over yet: the signal that ends it is its own, too.
+            if self.is_being_stopped(id) {
+                hands.stops(id);
+            }
+        }
         self.current = Some(current);
         let second = std::time::Duration::from_secs;
         let operation = Operation {
@@ -100,6 +106,11 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             let report = operation.run(&shutdown).await;
             Job::Resumed(Box::new(Resumed { unfinished, report }))
         });
+    }
+
+    fn is_being_stopped(&self, id: &ContainerId) -> bool {
+        let (watched, history) = (self.watched.get(id), self.histories.get(id));
+        watched.zip(history).is_some_and(|(it, history)| history.stopping_until(&it.sight.container).is_some())
     }
 
     /// Old containers that wait for their name: whose new one may be gone.

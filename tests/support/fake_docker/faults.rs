@@ -134,4 +134,9 @@ impl FakeDocker {
         shared.forgetful = lost;
         shared.note();
     }
+
+    /// What a new stream replays comes so long after the headers of its answer: a list that is asked for meanwhile is answered before.
+    pub fn remember_late(&self, late: Duration) {
+        self.lock().late_memory = late;
+    }
 }

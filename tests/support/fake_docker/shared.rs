@@ -376,13 +376,17 @@ impl Shared {
 
     pub(super) fn listen(&mut self, since: Option<EventTime>) -> EventStream {
         let (listener, mut events) = mpsc::unbounded_channel();
-        if let Some(since) = since {
-            for event in self.ring.iter().filter(|event| event.time >= since) {
-                listener.send(Ok(event.clone())).expect("its end is right here");
-            }
-        }
+        let is_asked = |event: &&Event| since.is_some_and(|since| event.time >= since);
+        let remembered: Vec<_> = self.ring.iter().filter(is_asked).cloned().map(Ok).collect();
         self.listeners.push(listener);
-        stream::poll_fn(move |context| events.poll_recv(context)).boxed()
+        let late = self.late_memory;
+        let remembered = stream::once(async move {
+            if !late.is_zero() {
+                sleep(late).await;
+            }
+            stream::iter(remembered)
+        });
+        remembered.flatten().chain(stream::poll_fn(move |context| events.poll_recv(context))).boxed()
     }
 
     pub(super) fn find(&self, id_or_name: &str) -> Option<&Inside> {
