@@ -54,7 +54,7 @@ impl Ears {
 fn words(heard: &[Heard]) -> Vec<&str> {
     fn word(heard: &Heard) -> &str {
         match heard {
-            Heard::Event(event) => event.kind.as_str(),
+            Heard::Event(event) | Heard::Remembered(event) => event.kind.as_str(),
             Heard::Seen(_) => "(seen)",
             Heard::Gone(_) => "(gone)",
             Heard::Lost => "(lost)",
@@ -80,7 +80,8 @@ async fn history_reaches_the_listener_and_nobody_else() {
     let mut ears = listen(&docker, 64);
     let heard = ears.until(|heard| *heard == Heard::Complete).await;
     assert_eq!(words(&heard), ["(connected)", "connect", "start", "kill", "(seen)", "(complete)"]);
-    assert!(heard.iter().all(|heard| !matches!(heard, Heard::Event(event) if event.container == ancient)));
+    assert!(heard.iter().all(|heard| !matches!(heard, Heard::Remembered(event) if event.container == ancient)));
+    assert!(!heard.iter().any(|heard| matches!(heard, Heard::Event(_))), "all of it was before: {heard:?}");
     let first = ears.observed.recv().await.unwrap();
     let Observed::Change(change) = first else { panic!("{first:?}") };
     let Seen::Here(sight) = change.seen else { panic!("{change:?}") };
