@@ -6,11 +6,17 @@
 //! | worker | keeps Consul true | at shutdown, after its goodbye |
 //! | healer | the health-watcher: replaces what fails | at shutdown, when the step under way is done |
 //! | http | `/healthz`, `/readyz`, `/metrics`, `/status` | at shutdown |
+//! | tidier | removes what was registered in the other mode | at shutdown |
+//!
+//! In catalog mode ([`way`]) there are three more: the catalog's writer (ends after the worker's goodbye), the prober with its
+//! reporter, and the liveness of the nodes.
 //!
 //! A task that ends before the shutdown, or panics, ends the process with a status that is not zero: the supervisor
 //! (Docker's restart policy) starts it again, and everything it needs to know is in Docker and in Consul.
 
+pub mod external;
 mod healing;
+pub mod way;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,13 +31,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::way::{Mode, Way};
 use crate::backoff::Backoff;
-use crate::config::{Config, ConfigError, ConfigErrors, Filter, HealMode, HostAddress};
-use crate::consul::{AgentFacts, AgentRegistry, Check, CheckKind, Client, ConsulError, ConsulSeen, Service, Status};
+use crate::config::{Config, ConfigError, ConfigErrors, ConsulMode, Filter, HealMode, HostAddress};
+use crate::consul::{AgentFacts, Check, CheckKind, Client, ConsulError, ConsulSeen, Service, Status};
 use crate::docker::observe::Observer;
 use crate::docker::{DockerEngine, DockerError, Engine, EngineInfo, Lens, NetworkMode};
 use crate::heal::status::{Asked, Asking};
 use crate::host::{self, Candidates, Choice};
+use crate::probe;
 use crate::reconcile::{Book, GivenUp, Healing, Wiring, Worker, own, worker};
 use crate::registration::Settings;
 use crate::telemetry::{self, ConsulCall, ConsulView, DockerCall, DockerView, Face, Metrics, Outcome};
@@ -137,6 +145,29 @@ pub async fn address(config: &Config, engine: &DockerEngine, info: &EngineInfo, 
     host::choose(&candidates, host::is_local)
 }
 
+/// Chooses the way to Consul.
+#[must_use]
+pub fn way_of(config: &Config, info: &EngineInfo, settings: &Settings, facts: Option<&AgentFacts>) -> Way {
+    let advertised = &settings.publish.address;
+    way::way(config.external.mode, &config.consul, facts, &info.name, advertised, host::is_local)
+}
+
+/// The settings of the rules, the address and the way to Consul, found out once: for the commands.
+pub async fn find_out(
+    config: &Config,
+    engine: &DockerEngine,
+    client: &Client,
+    info: &EngineInfo,
+) -> (Settings, Choice, Way) {
+    let asks =
+        config.publish.address == HostAddress::default() || way::has_to_ask(config.external.mode, &config.consul);
+    let facts = if asks { client.agent_self().await.ok() } else { None };
+    let choice = address(config, engine, info, facts.as_ref()).await;
+    let settings = settings(config, info, &choice);
+    let way = way_of(config, info, &settings, facts.as_ref());
+    (settings, choice, way)
+}
+
 /// Whether two names are the same host's: one of them may be without its domain.
 fn same_host(one: &str, other: &str) -> bool {
     let host = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
@@ -154,7 +185,7 @@ async fn contained(engine: &DockerEngine) -> bool {
 
 /// The agent's own service in Consul: a blind node is one red row.
 #[must_use]
-pub fn own_service(settings: &Settings, http: Option<SocketAddr>) -> Service {
+pub fn own_service(settings: &Settings, http: Option<SocketAddr>, mode: Mode) -> Service {
     let id = own::own_service_id(settings);
     let reachable = http.filter(|at| !at.ip().is_loopback());
     let address = &settings.publish.address;
@@ -165,7 +196,7 @@ pub fn own_service(settings: &Settings, http: Option<SocketAddr>) -> Service {
         (Service::META_NODE, settings.node.clone()),
         (Service::META_ENGINE, settings.engine.clone()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("mode", "agent".to_owned()),
+        ("mode", mode.as_str().to_owned()),
     ];
     let mut service = Service {
         name: "remora".to_owned(),
@@ -179,10 +210,17 @@ pub fn own_service(settings: &Settings, http: Option<SocketAddr>) -> Service {
         checks: vec![Check {
             id: format!("{id}:agent"),
             name: format!("Remora on {}", settings.node),
-            notes:
-                "Fed by Remora itself every 10 s. Critical: Remora does not run here, or cannot see Docker; what it \
-                    registered stays as it was last seen."
-                    .to_owned(),
+            notes: match mode {
+                Mode::Agent => {
+                    "Fed by Remora itself every 10 s. Critical: Remora does not run here, or cannot see Docker; what it \
+                     registered stays as it was last seen."
+                }
+                Mode::Catalog => {
+                    "Written by Remora itself when it changes. Critical: Remora cannot see Docker; what it registered stays as it \
+                     was last seen. When Remora does not run here the check of the node says so."
+                }
+            }
+            .to_owned(),
             kind: CheckKind::Ttl { ttl: worker::OWN_TTL },
             status: Status::Warning,
             output: "starting".to_owned(),
@@ -211,15 +249,16 @@ pub async fn run(config: Config, clients: Clients) -> Result<(), AgentError> {
     let (consul_view, consul_seen) = watch::channel(ConsulView::starting(now));
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
     let (asking, status_asked) = Asking::new();
+    let (reports, reported) = probe::reports();
     if let Some(at) = config.http {
         let face = Face::new(Arc::clone(&metrics), docker_seen.clone(), consul_seen).with_hosts(config.node.clone());
         let heals = config.heal.mode != HealMode::Off;
         let face = if heals { face.with_status(asking.into_text()) } else { face };
+        let face = if config.external.mode == ConsulMode::Agent { face } else { face.with_reports(reports.taker()) };
         tasks.spawn(serve(at, face, shutdown.clone()));
     }
-    let publish =
-        publish(config, engine, client, docker_view, consul_view, docker_seen, status_asked, metrics, shutdown.clone());
-    tasks.spawn(publish);
+    let ends = (docker_view, consul_view, docker_seen, status_asked, reported);
+    tasks.spawn(publish(config, engine, client, ends, metrics, shutdown.clone()));
 
     let ended = loop {
         tokio::select! {
@@ -307,31 +346,29 @@ async fn serve(at: SocketAddr, face: Face, shutdown: CancellationToken) -> &'sta
 }
 
 /// Finds out who and where we are, then observes and reconciles.
-#[expect(clippy::too_many_arguments, reason = "the two ends of every channel are tied here, once")]
 async fn publish(
     config: Config,
     engine: DockerEngine,
     client: Client,
-    docker_view: watch::Sender<DockerView>,
-    consul_view: watch::Sender<ConsulView>,
-    docker_seen: watch::Receiver<DockerView>,
-    status_asked: Asked,
+    (docker_view, consul_view, docker_seen, status_asked, reported): Ends,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> &'static str {
     let beginning = begin(&config, &engine, &client, &docker_view, &consul_view, &metrics);
-    let Some((settings, info)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
-    let own = own_service(&settings, config.http);
+    let Some((settings, info, mode)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
+    let node = external::node(&settings, &info.name);
+    let own = own_service(&settings, config.http, mode);
     let own_id = own.id.clone();
     let (consul_seen, seen) = watch::channel(ConsulSeen::default());
     let docker = Arc::new(engine);
     let (tell, told) = mpsc::channel(CHANGES);
     let (asks, asked) = mpsc::channel(CHANGES);
     let healing = healing_of(&config, &settings);
+    let store = external::store(mode, &client, &node);
     let healer = (config.heal.mode != HealMode::Off).then(|| {
         let (hear, heard) = mpsc::channel(SIGNALS);
         let place = healing::place(&healing, &info, &settings);
-        (hear, healing::healer(&config, place, Arc::clone(&docker), &client, (heard, status_asked), seen, &metrics))
+        (hear, healing::healer(&config, place, Arc::clone(&docker), store, (heard, status_asked), seen, &metrics))
     });
     // Without a watcher nobody is ever given up.
     let (watcher, given_up) = match healer {
@@ -340,10 +377,31 @@ async fn publish(
     };
     let mut observer = Observer::new(docker, info.id, config.resync, tell, asked, docker_view, Arc::clone(&metrics));
     let (docker, view, seen) = (docker_seen, consul_view, consul_seen);
-    let wiring = Wiring { observed: told, asks, docker, view, seen, given_up, metrics };
-    let registry = Arc::new(AgentRegistry::new(client));
-    let worker = Worker::new(registry, Book::new(settings, healing, own), own_id, config.health_ttl, wiring);
+    let (registry, writer) = external::registry(mode, &client, &node);
+    let registry = Arc::new(registry);
+    let (right, is_right) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    // The worker's goodbye needs the writer.
+    let writing = CancellationToken::new();
+    let probes = writer.map(|writer| {
+        let beside = external::Beside {
+            client: client.clone(),
+            registry: Arc::clone(&registry),
+            writer,
+            node: node.clone(),
+            reported,
+            right: is_right.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        beside.spawn(&config, &mut tasks, &shutdown, writing.clone())
+    });
+    let tidying = external::tidy_up(mode, client, settings.clone(), node, is_right, shutdown.clone());
+    tasks.spawn(async move {
+        tidying.await;
+        "tidier"
+    });
+    let wiring = Wiring { observed: told, asks, docker, view, seen, given_up, probes, right, metrics };
+    let worker = Worker::new(registry, Book::new(settings, healing, own), own_id, config.health_ttl, wiring);
     if let Some((hear, watcher, teller)) = watcher {
         observer = observer.with_listener(hear);
         let (shutdown, told) = (shutdown.clone(), CancellationToken::new());
@@ -369,6 +427,7 @@ async fn publish(
         let shutdown = shutdown.clone();
         async move {
             worker.run(shutdown, config.on_exit).await;
+            writing.cancel();
             "worker"
         }
     });
@@ -381,10 +440,19 @@ async fn publish(
     first
 }
 
+/// The publishing half's ends of the channels.
+type Ends = (
+    watch::Sender<DockerView>,
+    watch::Sender<ConsulView>,
+    watch::Receiver<DockerView>,
+    Asked,
+    mpsc::Receiver<probe::reports::Report>,
+);
+
 /// What decides whose registrations say that they are healed.
 #[must_use]
 pub fn healing_of(config: &Config, settings: &Settings) -> Healing {
-    Healing { settings: config.heal.clone(), never: healing::never(&config.consul.address, settings) }
+    Healing { settings: config.heal.clone(), never: healing::never(&config.consul, settings) }
 }
 
 /// Shows what Docker answered before anything follows its events.
@@ -409,11 +477,12 @@ async fn begin(
     docker_view: &watch::Sender<DockerView>,
     consul_view: &watch::Sender<ConsulView>,
     metrics: &Metrics,
-) -> (Settings, EngineInfo) {
+) -> (Settings, EngineInfo, Mode) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let give_up_on_address = Instant::now() + ADDRESS_PATIENCE;
     loop {
-        let wants_consul = config.publish.address == HostAddress::default();
+        let wants_consul =
+            config.publish.address == HostAddress::default() || way::has_to_ask(config.external.mode, &config.consul);
         let facts = async {
             if !wants_consul {
                 return None;
@@ -467,8 +536,16 @@ async fn begin(
                     }
                 }
                 let settings = settings(config, &info, &choice);
+                let way = way_of(config, &info, &settings, facts.as_ref());
+                tracing::info!(
+                    event = "consul_mode",
+                    mode = way.mode.as_str(),
+                    "Consul is spoken to in {} mode: {}",
+                    way.mode.as_str(),
+                    way.why
+                );
                 tracing::info!(event = "started", version = env!("CARGO_PKG_VERSION"), node = %settings.node, engine = %settings.engine, consul = %client.address(), "Remora {} on {}", env!("CARGO_PKG_VERSION"), settings.node);
-                return (settings, info);
+                return (settings, info, way.mode);
             }
             (info, away) => {
                 let wait = backoff.next(fastrand::f64());

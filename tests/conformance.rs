@@ -16,23 +16,49 @@ mod store_conformance;
 
 use std::time::Duration;
 
-use remora::consul::{AgentRegistry, InstanceCheck, InstanceHealth, KvStore, Registry as _, Status, Store as _};
+use remora::consul::catalog::NodeIdentity;
+use remora::consul::{
+    AgentRegistry, CatalogRegistry, InstanceCheck, InstanceHealth, KvStore, Registry as _, Status, Store as _,
+};
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn the_agent_registry_conforms_on_a_real_consul() {
     let consul = consul::Consul::start().await;
-    conformance::conforms(&AgentRegistry::new(consul.client())).await;
+    conformance::conforms(&AgentRegistry::new(consul.client()), conformance::Mode::AGENT).await;
 }
 
 #[tokio::test]
 async fn the_agent_registry_conforms_on_a_real_consul_with_access_control() {
     let consul = consul::Consul::start_with(consul::Options { acl: true, ..consul::Options::default() }).await;
-    conformance::conforms(&AgentRegistry::new(consul.client())).await;
+    conformance::conforms(&AgentRegistry::new(consul.client()), conformance::Mode::AGENT).await;
+}
+
+/// A registry on a node of its own, with its writer.
+async fn conforms_in_the_catalog(consul: &consul::Consul) {
+    let node = NodeIdentity::new("N1", "10.0.0.1", "ENGINE000001");
+    let (registry, writer) = CatalogRegistry::new(consul.client(), node);
+    let shutdown = CancellationToken::new();
+    let writer = tokio::spawn(writer.run(shutdown.clone()));
+    conformance::conforms(&registry, conformance::Mode::CATALOG).await;
+    shutdown.cancel();
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_catalog_registry_conforms_on_a_real_consul() {
+    conforms_in_the_catalog(&consul::Consul::start().await).await;
+}
+
+#[tokio::test]
+async fn the_catalog_registry_conforms_on_a_real_consul_with_access_control() {
+    let consul = consul::Consul::start_with(consul::Options { acl: true, ..consul::Options::default() }).await;
+    conforms_in_the_catalog(&consul).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_fake_conforms() {
-    conformance::conforms(&fake_consul::FakeConsul::new()).await;
+    conformance::conforms(&fake_consul::FakeConsul::new(), conformance::Mode::AGENT).await;
 }
 
 #[tokio::test]

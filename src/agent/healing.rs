@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, ConsulAddress};
-use crate::consul::{Client, ConsulSeen, KvStore};
+use crate::config::{Config, Consul};
+use crate::consul::{ConsulSeen, KvStore};
 use crate::docker::spec::ApiVersion;
 use crate::docker::{ContainerId, DockerEngine, EngineInfo, Heard};
 use crate::heal::cluster::Keys;
@@ -25,12 +25,12 @@ pub(super) fn healer(
     config: &Config,
     place: Place,
     docker: Arc<DockerEngine>,
-    client: &Client,
+    store: KvStore,
     (heard, asked): (mpsc::Receiver<Heard>, Asked),
     seen: watch::Receiver<ConsulSeen>,
     metrics: &Arc<Metrics>,
 ) -> (Watcher<DockerEngine, KvStore>, Teller<KvStore>, watch::Receiver<GivenUp>) {
-    let store = Arc::new(KvStore::new(client.clone()));
+    let store = Arc::new(store);
     let keys = Keys::new(&place.heal.prefix, &place.node);
     let (telling, news) = Telling::new(place.node.clone(), Arc::clone(metrics));
     let hook = config.heal.webhook.as_ref().and_then(|webhook| match Hook::new(webhook, &config.consul.tls) {
@@ -61,12 +61,12 @@ pub(super) fn place(healing: &Healing, info: &EngineInfo, rules: &Settings) -> P
 }
 
 /// Whom nobody touches on this node.
-pub fn never(consul: &ConsulAddress, rules: &Settings) -> Never {
+pub fn never(consul: &Consul, rules: &Settings) -> Never {
     // Not there, or not readable: then this is no container that Docker has made.
     let own = std::fs::read_to_string("/proc/self/mountinfo").ok().and_then(|mounts| own_container(&mounts));
     let address = &rules.publish.address;
     let host: BTreeSet<IpAddr> = address.v4.map(IpAddr::V4).into_iter().chain(address.v6.map(IpAddr::V6)).collect();
-    Never { own, consul: Never::consul_at(consul), host: host.into_iter().collect() }
+    Never { own, consul: consul.addresses().filter_map(Never::consul_at).collect(), host: host.into_iter().collect() }
 }
 
 /// The id of the container that this process runs in. Docker mounts three files of its own folder for the container into it; on the

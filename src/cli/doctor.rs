@@ -1,6 +1,7 @@
 //! `remora doctor`: looks at everything that Remora depends on, and says what is missing and what to do about it.
 
 mod advice;
+mod external;
 mod healing;
 mod wanted;
 
@@ -72,7 +73,10 @@ pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>)
                 "set REMORA_ADDRESS, or run Remora with the host's network",
             );
         }
-        let names = wanted::look(engine, &agent::settings(&config, info, &choice), live, &mut report).await;
+        let settings = agent::settings(&config, info, &choice);
+        let way = agent::way_of(&config, info, &settings, seen.facts.as_ref());
+        external::look(&config, consul, info, &settings, &way, seen.access_control, &mut report).await;
+        let names = wanted::look(engine, &settings, live, &mut report).await;
         if seen.access_control {
             wanted::rights(consul, &names, &mut report).await;
         }
@@ -164,7 +168,7 @@ struct Seen {
 
 async fn look_at_consul(config: &Config, client: &Client, info: Option<&EngineInfo>, report: &mut Report) -> Seen {
     report.title("Consul");
-    report.info(&format!("at {}", config.consul.address));
+    report.info(&format!("at {}", config.consul.told_addresses()));
     let facts = match client.agent_self().await {
         Ok(facts) => {
             let role = if facts.server { "a server" } else { "a client agent" };

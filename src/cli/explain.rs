@@ -8,9 +8,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::output::{add_line, complain, print, print_json};
-use crate::agent::{self, Clients};
-use crate::config::{Config, HostAddress};
-use crate::consul::{ActualService, AgentRegistry, CheckKind, Registry as _, Service, Snapshot, Status};
+use crate::agent::{self, Clients, external};
+use crate::config::Config;
+use crate::consul::{ActualService, CheckKind, Registry as _, Service, Snapshot, Status};
 use crate::docker::{ContainerId, DockerEngine, Engine as _, NetworkMode, Sight};
 use crate::reconcile::{diff, healing};
 use crate::registration::{Peers, Planned, Registration, Verdict};
@@ -54,12 +54,11 @@ async fn explain(config: &Config, clients: Clients, name: &str, json: bool) -> a
     let Clients { docker: engine, consul: client } = clients;
     let info = engine.info().await?;
     let container = engine.inspect(name).await?;
-    let facts = if config.publish.address == HostAddress::default() { client.agent_self().await.ok() } else { None };
-    let choice = agent::address(config, &engine, &info, facts.as_ref()).await;
-    let settings = agent::settings(config, &info, &choice);
+    let (settings, choice, way) = agent::find_out(config, &engine, &client, &info).await;
     let peers = chain(&engine, &container.network_mode).await;
     let sight = Sight { container: container.into(), draining: false, settling: false };
-    let registry = AgentRegistry::new(client);
+    // It is only read: without its writer nothing can be written.
+    let (registry, _) = external::registry(way.mode, &client, &external::node(&settings, &info.name));
     let snapshot = registry.read().await;
     let given_up = snapshot.as_ref().ok().and_then(|snapshot| given_up(snapshot, sight.container.id.as_str()));
     let registration =
@@ -293,7 +292,10 @@ mod tests {
     fn planned() -> Planned {
         let settings =
             Settings { node: "n".to_owned(), engine: "E".to_owned(), publish: Publish::default(), health_ttl: None };
-        Planned { service: agent::own_service(&settings, None), reasons: BTreeMap::from([("id", "rule".to_owned())]) }
+        Planned {
+            service: agent::own_service(&settings, None, agent::way::Mode::Agent),
+            reasons: BTreeMap::from([("id", "rule".to_owned())]),
+        }
     }
 
     #[test]

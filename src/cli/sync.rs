@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::output::{add_line, complain, print};
-use crate::agent::{self, Clients};
-use crate::config::{Config, HostAddress};
-use crate::consul::{AgentRegistry, Class, Registry as _};
+use crate::agent::{self, Clients, external};
+use crate::config::Config;
+use crate::consul::{Class, Registry as _};
 use crate::docker::{Change, ContainerId, DockerEngine, DockerError, Engine as _, Seen, Sight};
 use crate::reconcile::Book;
 use crate::reconcile::diff::Op;
@@ -53,11 +55,13 @@ struct Outcome {
 async fn sync(config: &Config, clients: Clients, dry_run: bool) -> anyhow::Result<Outcome> {
     let Clients { docker: engine, consul: client } = clients;
     let info = engine.info().await?;
-    let facts = if config.publish.address == HostAddress::default() { client.agent_self().await.ok() } else { None };
-    let choice = agent::address(config, &engine, &info, facts.as_ref()).await;
-    let settings = agent::settings(config, &info, &choice);
-    let registry = AgentRegistry::new(client);
-    let (own, healing) = (agent::own_service(&settings, config.http), agent::healing_of(config, &settings));
+    let (settings, _, way) = agent::find_out(config, &engine, &client, &info).await;
+    let (registry, writer) = external::registry(way.mode, &client, &external::node(&settings, &info.name));
+    let (stop, mut writing) = (CancellationToken::new(), JoinSet::new());
+    if let Some(writer) = writer {
+        writing.spawn(writer.run(stop.clone()));
+    }
+    let (own, healing) = (agent::own_service(&settings, config.http, way.mode), agent::healing_of(config, &settings));
     let mut book = Book::new(settings.clone(), healing, own);
 
     let listing = engine.list().await?;
@@ -106,6 +110,8 @@ async fn sync(config: &Config, clients: Clients, dry_run: bool) -> anyhow::Resul
             _ => break,
         }
     }
+    stop.cancel();
+    while writing.join_next().await.is_some() {}
     outcome.failed = failed;
     Ok(outcome)
 }

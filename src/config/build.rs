@@ -9,8 +9,8 @@ use super::flags::Arguments;
 use super::parse::{self, Given};
 use super::raw::Raw;
 use super::{
-    Bindings, Config, Deregister, HostAddress, Log, LogFormat, Names, OnExit, PortTags, Publish, advertised, consul,
-    docker, heal,
+    Bindings, Config, ConsulMode, Deregister, HostAddress, Log, LogFormat, Names, OnExit, PortTags, Publish,
+    advertised, consul, docker, external, heal,
 };
 
 /// A look at everything more often than this would be a look all the time.
@@ -41,10 +41,15 @@ pub(super) fn config(
     );
     let health_ttl = from.read("REMORA_HEALTH_TTL", raw.remora_health_ttl.as_ref(), health_ttl);
     let http = from.read("REMORA_HTTP_ADDR", raw.remora_http_addr.as_ref(), parse::listen);
-    // Both are the same way to reach Consul in this version: there is nothing to keep of it.
-    from.word("REMORA_CONSUL_MODE", raw.remora_consul_mode.as_ref(), &[("agent", ()), ("auto", ())]);
     let log = log(raw, &mut from);
     let heal = heal::build(raw, &mut from);
+    let external = external::build(raw, &mut from);
+    if external.mode == ConsulMode::Agent && !consul.others.is_empty() {
+        from.findings.warn(
+            "CONSUL_HTTP_ADDR names several addresses with REMORA_CONSUL_MODE=agent: what is registered with one agent stays \
+             there when the next one is used; several addresses are for the servers of a cluster (catalog)",
+        );
+    }
     Config {
         node,
         publish,
@@ -56,6 +61,7 @@ pub(super) fn config(
         http: http.unwrap_or_else(|| Some(([127, 0, 0, 1], 7979).into())),
         log,
         heal,
+        external,
     }
 }
 

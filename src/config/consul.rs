@@ -8,6 +8,8 @@ use super::parse::{self, Endpoint, Given, endpoint};
 use super::raw::Raw;
 use super::{Consul, ConsulAddress, ConsulTls, Secret, Token};
 
+mod address;
+
 /// Registrator's last argument: which registry to use.
 #[cfg_attr(test, derive(Debug))]
 pub(super) struct Registry {
@@ -69,7 +71,8 @@ pub(super) fn build(raw: &Raw, registry: Option<&Registry>, findings: &mut Findi
     let verify =
         boolean(given("CONSUL_HTTP_SSL_VERIFY", raw.consul_http_ssl_verify.as_ref()), findings).unwrap_or(true);
 
-    let address = address(given("CONSUL_HTTP_ADDR", raw.consul_http_addr.as_ref()), registry, ssl, findings);
+    let (address, others) =
+        address::addresses(given("CONSUL_HTTP_ADDR", raw.consul_http_addr.as_ref()), registry, ssl, findings);
     let token = token(raw, findings);
     let auth = given("CONSUL_HTTP_AUTH", raw.consul_http_auth.as_ref()).and_then(|given| findings.take(auth(given)));
     let server_name = given("CONSUL_TLS_SERVER_NAME", raw.consul_tls_server_name.as_ref())
@@ -86,7 +89,7 @@ pub(super) fn build(raw: &Raw, registry: Option<&Registry>, findings: &mut Findi
     let namespace = name("CONSUL_NAMESPACE", raw.consul_namespace.as_ref());
     let partition = name("CONSUL_PARTITION", raw.consul_partition.as_ref());
 
-    let consul = Consul { address, token, auth, tls, namespace, partition };
+    let consul = Consul { address, others, token, auth, tls, namespace, partition };
     warn(&consul, ssl, findings);
     consul
 }
@@ -98,20 +101,24 @@ fn given<'a>(name: &'a str, value: Option<&'a String>) -> Option<Given<'a>> {
 /// What works, but perhaps not as it was meant.
 fn warn(consul: &Consul, ssl: bool, findings: &mut Findings) {
     let secret = consul.token != Token::None || consul.auth.is_some();
+    for address in consul.addresses() {
+        if let ConsulAddress::Url { tls: false, host, .. } = address
+            && secret
+            && !(Endpoint { host: host.clone(), port: None }).is_loopback()
+        {
+            findings.warn(format!(
+                "{address} is plain http to another host: the credentials for Consul can be read on the way; use https"
+            ));
+        }
+    }
+    // Several addresses are of one kind.
     match &consul.address {
         ConsulAddress::Url { tls: true, .. } => {
             if !consul.tls.verify {
                 findings.warn("CONSUL_HTTP_SSL_VERIFY=false: whoever answers in Consul's place will not be noticed");
             }
         }
-        ConsulAddress::Url { tls: false, host, .. } => {
-            let endpoint = Endpoint { host: host.clone(), port: None };
-            if secret && !endpoint.is_loopback() {
-                findings.warn(format!(
-                    "{} is plain http to another host: the credentials for Consul can be read on the way; use https",
-                    consul.address
-                ));
-            }
+        ConsulAddress::Url { tls: false, .. } => {
             // Not to verify is no reason: it changes nothing here, and is set by habit.
             if (ConsulTls { verify: true, ..consul.tls.clone() }) != ConsulTls::default() {
                 findings.warn(format!(
@@ -127,93 +134,6 @@ fn warn(consul: &Consul, ssl: bool, findings: &mut Findings) {
             }
         }
     }
-}
-
-/// The registry URI wins when it names an address, then `CONSUL_HTTP_ADDR`, then Consul's default.
-fn address(
-    variable: Option<Given<'_>>,
-    registry: Option<&Registry>,
-    ssl: bool,
-    findings: &mut Findings,
-) -> ConsulAddress {
-    let tls = ssl || registry.is_some_and(|registry| registry.scheme == RegistryScheme::Tls);
-    let named = registry.filter(|registry| !registry.rest.trim_matches('/').is_empty());
-    let found = match (named, variable) {
-        (Some(registry), _) => Some((REGISTRY, registry_address(registry, tls, findings))),
-        (None, Some(given)) => Some((given.name, url(given, given.trimmed(), tls))),
-        (None, None) => None,
-    };
-    let found = found.and_then(|(name, found)| Some((name, findings.take(found)?)));
-    let Some((name, Found { address, port_missing })) = found else {
-        // Consul's own default, also of its command line.
-        return ConsulAddress::Url { tls, host: "127.0.0.1".to_owned(), port: 8500, prefix: String::new() };
-    };
-    if port_missing {
-        findings.warn(format!(
-            "{name} names no port, so that {address} is used, as Consul's own tools do; Consul usually listens on port 8500"
-        ));
-    }
-    address
-}
-
-fn registry_address(registry: &Registry, tls: bool, findings: &mut Findings) -> Result<Found, ConfigError> {
-    let given = Given { name: REGISTRY, text: &registry.argument };
-    let rest = registry.rest.as_str();
-    if registry.scheme == RegistryScheme::Unix {
-        return unix(given, rest);
-    }
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if rest.contains(['@', '?', '#']) {
-        return Err(given.wrong_address(
-            "consul://host:port; a user goes into CONSUL_HTTP_AUTH and a token into CONSUL_HTTP_TOKEN",
-        ));
-    }
-    if !path.is_empty() {
-        findings.warn("the path in the registry URI has no effect, as in registrator");
-    }
-    url(given, authority, tls)
-}
-
-/// An address, and whether its port was left out where people usually mean Consul's own.
-struct Found {
-    address: ConsulAddress,
-    port_missing: bool,
-}
-
-/// `host[:port]`, `http://host[:port][/prefix]`, `https://…`, `unix://path`. `tls` makes it https whatever it says.
-fn url(given: Given<'_>, text: &str, tls: bool) -> Result<Found, ConfigError> {
-    let wrong = || {
-        given.wrong_address(
-            "host:port, http://host:port, https://host:port or unix:///path/of/socket, such as 127.0.0.1:8500 (an IPv6 \
-             address in brackets, a user or a token in CONSUL_HTTP_AUTH and CONSUL_HTTP_TOKEN)",
-        )
-    };
-    let (scheme, rest) =
-        text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme.to_ascii_lowercase()), rest));
-    let tls = match scheme.as_deref() {
-        None | Some("http") => tls,
-        Some("https") => true,
-        Some("unix") => return unix(given, rest),
-        Some(_) => return Err(wrong()),
-    };
-    let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let Some(Endpoint { host, port }) = endpoint(authority) else { return Err(wrong()) };
-    if !prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'@' | b'\\')) {
-        return Err(wrong());
-    }
-    let prefix = prefix.trim_end_matches('/');
-    let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
-    let port_missing = port.is_none() && scheme.is_none();
-    // Without a port it is the one of the scheme, as in every URL: that is how a load balancer in front is addressed.
-    let port = port.unwrap_or(if tls { 443 } else { 80 });
-    Ok(Found { address: ConsulAddress::Url { tls, host, port, prefix }, port_missing })
-}
-
-fn unix(given: Given<'_>, path: &str) -> Result<Found, ConfigError> {
-    if path.is_empty() || path.contains('\0') {
-        return Err(given.wrong_address("the path of Consul's unix socket, such as unix:///run/consul.sock"));
-    }
-    Ok(Found { address: ConsulAddress::Unix(PathBuf::from(path)), port_missing: false })
 }
 
 fn token(raw: &Raw, findings: &mut Findings) -> Token {

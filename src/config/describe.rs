@@ -34,7 +34,9 @@ impl Config {
             },
         );
         pairs.add("REMORA_HTTP_ADDR", self.http.map_or_else(|| "off".to_owned(), |address| address.to_string()));
-        pairs.add("REMORA_CONSUL_MODE", "agent");
+        pairs.add("REMORA_CONSUL_MODE", self.external.mode);
+        pairs.add("REMORA_NODE_TTL", humantime::format_duration(self.external.node_ttl));
+        pairs.add("REMORA_NODE_REAP", humantime::format_duration(self.external.node_reap));
         pairs.add("REMORA_LOG", &self.log.filter);
         pairs.add(
             "REMORA_LOG_FORMAT",
@@ -133,7 +135,7 @@ fn heal(heal: &Heal, pairs: &mut Pairs) {
 }
 
 fn consul(consul: &Consul, pairs: &mut Pairs) {
-    pairs.add("CONSUL_HTTP_ADDR", &consul.address);
+    pairs.add("CONSUL_HTTP_ADDR", consul.told_addresses());
     match &consul.token {
         Token::None => pairs.add("CONSUL_HTTP_TOKEN", NOTHING),
         Token::Value(secret) => pairs.add("CONSUL_HTTP_TOKEN", hidden(secret.expose())),

@@ -16,7 +16,7 @@
 //! * `parse`: one small parser per type; `advertised` for the address of this host.
 //! * `nearest`: the known name that is most like an unknown one.
 //! * `build`: strings → [`Config`]; `consul` and `docker` do it for the standard variables of those two, [`heal`] for
-//!   healing.
+//!   healing, [`external`] for the way to Consul.
 //! * `describe`: a [`Config`] as an operator may see it, without secrets.
 
 use std::ffi::OsString;
@@ -31,6 +31,7 @@ mod describe;
 mod docker;
 pub mod docs;
 pub mod errors;
+pub mod external;
 mod flags;
 pub mod heal;
 pub mod inherited;
@@ -43,6 +44,7 @@ pub mod table;
 mod tests;
 
 pub use errors::{ConfigError, ConfigErrors};
+pub use external::{ConsulMode, External};
 pub use heal::{Budget, ClusterMax, Correlation, Heal, HealDefault, HealMode, OnKill, Webhook, WithoutConsul};
 pub(crate) use nearest::nearest;
 pub use secret::Secret;
@@ -101,6 +103,8 @@ pub struct Config {
     pub log: Log,
     /// How failed containers are healed.
     pub heal: Heal,
+    /// How Consul is spoken to.
+    pub external: External,
 }
 
 /// What is published, and how. Also the settings of the pure registration rules.
@@ -272,8 +276,10 @@ pub enum Docker {
 /// Where Consul is, and how to speak to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Consul {
-    /// `CONSUL_HTTP_ADDR`, with `CONSUL_HTTP_SSL` applied.
+    /// `CONSUL_HTTP_ADDR`, with `CONSUL_HTTP_SSL` applied; the first of several.
     pub address: ConsulAddress,
+    /// The further addresses of `CONSUL_HTTP_ADDR`: other servers of the same cluster. Usually none.
+    pub others: Vec<ConsulAddress>,
     /// `CONSUL_HTTP_TOKEN` or `CONSUL_HTTP_TOKEN_FILE`.
     pub token: Token,
     /// `CONSUL_HTTP_AUTH`: user and password for basic authentication.
@@ -284,6 +290,19 @@ pub struct Consul {
     pub namespace: Option<String>,
     /// `CONSUL_PARTITION` (Consul Enterprise).
     pub partition: Option<String>,
+}
+
+impl Consul {
+    /// Every address, in the operator's order.
+    pub fn addresses(&self) -> impl Iterator<Item = &ConsulAddress> {
+        std::iter::once(&self.address).chain(&self.others)
+    }
+
+    /// Every address as the operator may have written them: with commas between them.
+    #[must_use]
+    pub fn told_addresses(&self) -> String {
+        self.addresses().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// An address of Consul's HTTP API.

@@ -38,6 +38,8 @@ pub(super) struct Raw {
     pub remora_log: Option<String>,
     pub remora_log_format: Option<String>,
     pub remora_consul_mode: Option<String>,
+    pub remora_node_ttl: Option<String>,
+    pub remora_node_reap: Option<String>,
     pub remora_heal: Option<String>,
     pub remora_heal_default: Option<String>,
     pub remora_heal_holdoff: Option<String>,

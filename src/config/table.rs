@@ -295,9 +295,25 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         Group::Agent,
         "REMORA_CONSUL_MODE",
-        "agent",
-        "agent, auto",
-        "How Consul is spoken to. This version knows only `agent`: through a Consul agent, which `auto` also chooses.",
+        "auto",
+        "auto, agent, catalog",
+        "How Consul is spoken to. `agent`: through the Consul agent of this node. `catalog`: there is none; the node and what runs on \
+         it are registered in the cluster's catalog, and Remora runs the checks of `SERVICE_CHECK_*` itself. `auto`: `agent` when \
+         the Consul at the address is this host's, `catalog` when it is another host's or when there are several addresses.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_NODE_TTL",
+        "15s",
+        "a duration from 10s to 1day",
+        "Catalog mode: a node that was not heard of for twice as long is dead, and all its instances turn critical.",
+    ),
+    setting(
+        Group::Agent,
+        "REMORA_NODE_REAP",
+        "72h",
+        "0, or a duration from 1m to 366days",
+        "Catalog mode: what a dead node had registered is removed after so long. 0: never.",
     ),
     setting(
         Group::Agent,
@@ -318,9 +334,10 @@ pub const SETTINGS: &[Setting] = &[
         Group::Consul,
         "CONSUL_HTTP_ADDR",
         "127.0.0.1:8500",
-        "host:port, http://…, https://…, unix://path",
+        "host:port, http://…, https://…, unix://path; several http or https addresses with commas",
         "The HTTP API of the Consul agent. A path behind the host prefixes every request. A registry URI on the command line \
-         wins over it.",
+         wins over it. Several addresses (all http, or all https) are servers of one cluster: the first one is used until it \
+         fails, then the next; `REMORA_CONSUL_MODE=auto` is then `catalog`.",
     ),
     setting(Group::Consul, "CONSUL_HTTP_TOKEN", "", "secret", "The ACL token."),
     setting(

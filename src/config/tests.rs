@@ -34,6 +34,7 @@ fn nothing_set_means_the_defaults() {
             docker: Docker::Unix("/var/run/docker.sock".into()),
             consul: Consul {
                 address: ConsulAddress::Url { tls: false, host: "127.0.0.1".into(), port: 8500, prefix: String::new() },
+                others: Vec::new(),
                 token: Token::None,
                 auth: None,
                 tls: ConsulTls::default(),
@@ -45,6 +46,7 @@ fn nothing_set_means_the_defaults() {
             http: Some("127.0.0.1:7979".parse().unwrap()),
             log: Log { filter: "info".into(), format: LogFormat::Text },
             heal: Heal::default(),
+            external: External::default(),
         }
     );
 }
@@ -82,6 +84,9 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("REMORA_HEAL_WITHOUT_CONSUL", "none", "none"),
     ("REMORA_HEAL_WEBHOOK", "https://hooks.example.com/hunter2", "https://hooks.example.com/(secret)"),
     ("REMORA_KV_PREFIX", "/teams/a/", "teams/a"),
+    ("REMORA_CONSUL_MODE", "catalog", "catalog"),
+    ("REMORA_NODE_TTL", "20s", "20s"),
+    ("REMORA_NODE_REAP", "0", "0s"),
     ("REMORA_LOG", "debug", "debug"),
     ("REMORA_LOG_FORMAT", "json", "json"),
     ("CONSUL_HTTP_ADDR", "c:1", "http://c:1"),
@@ -99,7 +104,6 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
 
 /// Settings that are not shown as they were given; their tests are below, in `consul.rs` and in `docker.rs`.
 const ELSEWHERE: &[&str] = &[
-    "REMORA_CONSUL_MODE",
     "RUST_LOG",
     "CONSUL_HTTP_SSL",
     "CONSUL_CLIENT_CERT",
@@ -253,10 +257,13 @@ fn help_and_version_never_fail() {
 }
 
 #[test]
-fn the_only_mode_of_this_version_has_two_names() {
-    assert_eq!(config(&[], &[("REMORA_CONSUL_MODE", "auto")]), config(&[], &[("REMORA_CONSUL_MODE", "agent")]));
-    let errors = load_from(&[], &[("REMORA_CONSUL_MODE", "catalog")]).unwrap_err();
-    assert_eq!(errors.0[0].to_string(), "REMORA_CONSUL_MODE=catalog: expected agent or auto");
+fn the_way_to_consul_has_a_default_and_its_times_have_bounds() {
+    assert_eq!(config(&[], &[]), config(&[], &[("REMORA_CONSUL_MODE", "auto")]));
+    assert_eq!(config(&[], &[("REMORA_CONSUL_MODE", "catalog")]).external.mode, ConsulMode::Catalog);
+    let wrong = [("REMORA_CONSUL_MODE", "server"), ("REMORA_NODE_TTL", "9s"), ("REMORA_NODE_REAP", "59s")];
+    let errors = load_from(&[], &wrong).unwrap_err();
+    assert_eq!(errors.0.len(), 3, "{errors}");
+    assert_eq!(errors.0[0].to_string(), "REMORA_CONSUL_MODE=server: expected auto or agent or catalog");
 }
 
 #[test]
@@ -264,6 +271,15 @@ fn rust_log_counts_when_our_own_is_not_set() {
     assert_eq!(config(&[], &[("RUST_LOG", "warn")]).log.filter, "warn");
     assert_eq!(config(&[], &[("RUST_LOG", "inof"), ("REMORA_LOG", "debug")]).log.filter, "debug");
     assert_eq!(load_from(&[], &[("RUST_LOG", "inof")]).unwrap_err().0[0].name, "RUST_LOG");
+}
+
+#[test]
+fn several_agents_are_told() {
+    let several = ("CONSUL_HTTP_ADDR", "https://c1:8501,https://c2:8501");
+    assert_eq!(load_from(&[], &[several]).unwrap().warnings, [""; 0]);
+    let warnings = load_from(&[], &[several, ("REMORA_CONSUL_MODE", "agent")]).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("several"), "{warnings:?}");
+    assert!(config(&[], &[several]).describe().iter().any(|(_, value)| value == several.1));
 }
 
 #[test]

@@ -57,6 +57,25 @@ pub enum ConsulError {
         /// Consul's own words, bounded.
         message: String,
     },
+    /// What was to be written is not what it was when it was last read: somebody else has changed it, or was first.
+    #[error("somebody else was first ({call}): {message}")]
+    Conflict {
+        /// Which call.
+        call: &'static str,
+        /// Consul's own words, bounded.
+        message: String,
+    },
+    /// The node of this name in the catalog is somebody else's: nothing is written to it.
+    #[error(
+        "the node {node:?} in Consul's catalog is not this agent's ({whose}), so nothing is registered there: set another \
+         REMORA_NODE, or remove that node"
+    )]
+    NotOurs {
+        /// Its name.
+        node: String,
+        /// What tells.
+        whose: String,
+    },
     /// Consul answered something that cannot be read.
     #[error("Consul's answer to {call} cannot be read: {reason}")]
     Unreadable {
@@ -72,7 +91,8 @@ pub enum ConsulError {
 pub enum Class {
     /// Consul or the way to it is at fault: try again soon, with back-off; everything else will fail likewise.
     Transient,
-    /// Rights are missing: tell, and try again rarely (30 s and more), since rights change from outside.
+    /// Rights are missing, or the node is somebody else's: tell, and try again rarely (30 s and more), since that changes
+    /// from outside.
     Denied,
     /// Our picture of Consul is old: read it again.
     Gone,
@@ -88,10 +108,18 @@ impl ConsulError {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Unwell { .. } | Self::Unreadable { .. } => {
                 Class::Transient
             }
-            Self::Forbidden { .. } => Class::Denied,
-            Self::NotFound { .. } => Class::Gone,
+            Self::Forbidden { .. } | Self::NotOurs { .. } => Class::Denied,
+            Self::NotFound { .. } | Self::Conflict { .. } => Class::Gone,
             Self::Invalid { .. } => Class::Rejected,
         }
+    }
+}
+
+impl ConsulError {
+    /// Whether the one server that was asked is at fault, or the way to it, so that another one of its cluster may do better.
+    #[must_use]
+    pub const fn is_of_the_server(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Unwell { .. })
     }
 }
 
@@ -102,8 +130,9 @@ impl<T> From<&Result<T, ConsulError>> for Outcome {
             Err(ConsulError::Unreachable { .. }) => Self::Unreachable,
             Err(ConsulError::TimedOut { .. }) => Self::TimedOut,
             Err(ConsulError::Unwell { .. }) => Self::Unwell,
-            Err(ConsulError::Forbidden { .. }) => Self::Denied,
-            Err(ConsulError::NotFound { .. }) => Self::NotFound,
+            Err(ConsulError::Forbidden { .. } | ConsulError::NotOurs { .. }) => Self::Denied,
+            // What was to be changed does not exist any more as it was read.
+            Err(ConsulError::NotFound { .. } | ConsulError::Conflict { .. }) => Self::NotFound,
             Err(ConsulError::Invalid { .. }) => Self::Rejected,
             Err(ConsulError::Unreadable { .. }) => Self::Unreadable,
         }

@@ -19,13 +19,21 @@ const SHORTEST: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct KvStore {
     client: Client,
+    /// Sessions are this node's; `None`: the node's of the agent that is spoken to.
+    node: Option<String>,
 }
 
 impl KvStore {
     /// A store at the agent that this client speaks to.
     #[must_use]
     pub const fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, node: None }
+    }
+
+    /// The same for a node of the catalog without an agent: its sessions are its own, and end with it.
+    #[must_use]
+    pub fn on_node(client: Client, node: &str) -> Self {
+        Self { client, node: Some(node.to_owned()) }
     }
 
     /// Reads keys; `None` is Consul's own word that there are none.
@@ -38,7 +46,7 @@ impl KvStore {
     ) -> Result<(HeaderMap, Vec<(String, Entry)>), ConsulError> {
         let path = path_of(key);
         let call = Call { query, held, may_be_missing: true, ..Call::get(name, &path) };
-        let Answer { headers, body, missing } = self.client.call(call).await?;
+        let Answer { headers, body, missing, .. } = self.client.call(call).await?;
         if !missing {
             let entries = wire::entries_of_kv(name, &body)?;
             return Ok((headers, entries));
@@ -76,7 +84,7 @@ impl KvStore {
 
     /// A list of the catalog, unless Consul says that it left something out of it.
     async fn catalog(&self, name: &'static str, path: &[&str]) -> Result<Vec<u8>, ConsulError> {
-        let Answer { headers, body, missing } =
+        let Answer { headers, body, missing, .. } =
             self.client.call(Call { may_be_missing: true, ..Call::get(name, path) }).await?;
         if missing {
             return Err(no_consul(name));
@@ -153,6 +161,9 @@ impl Store for KvStore {
     async fn session_create(&self, ttl: Duration, lock_delay: Duration, name: &str) -> Result<String, ConsulError> {
         let call = "PUT /v1/session/create";
         let body = SessionBody {
+            node: self.node.as_deref(),
+            // The usual one is the gossip's, and such a node has none.
+            node_checks: self.node.is_some().then_some(&[]),
             name,
             ttl: go_duration(ttl),
             lock_delay: go_duration(lock_delay),
@@ -160,7 +171,9 @@ impl Store for KvStore {
             behavior: "release",
         };
         let body = encode(call, &body)?;
-        let answer = self.client.call(Call::put(call, &["v1", "session", "create"], Some(body))).await;
+        // A second one would be in nobody's hands until it expires.
+        let create = Call { once: true, ..Call::put(call, &["v1", "session", "create"], Some(body)) };
+        let answer = self.client.call(create).await;
         let answer = answer.map_err(about_a_session)?;
         let SessionAnswer { id } = decode(call, &answer.body)?;
         if id.is_empty() {
@@ -211,20 +224,20 @@ impl Store for KvStore {
 }
 
 /// Only a session can be something that Consul does not know here; any other 404 is none of Consul's.
-fn about_a_session(error: ConsulError) -> ConsulError {
+pub(super) fn about_a_session(error: ConsulError) -> ConsulError {
     match error {
         ConsulError::NotFound { call, message } if !message.to_lowercase().contains("session") => no_consul(call),
         other => other,
     }
 }
 
-fn no_consul(call: &'static str) -> ConsulError {
+pub(super) fn no_consul(call: &'static str) -> ConsulError {
     let reason = "404: there is no Consul at this address, or its path is another one".to_owned();
     ConsulError::Unreadable { call, reason }
 }
 
 /// Consul 1.11 and newer say when they left something out of a list.
-fn complete(call: &'static str, headers: &HeaderMap) -> Result<(), ConsulError> {
+pub(super) fn complete(call: &'static str, headers: &HeaderMap) -> Result<(), ConsulError> {
     let filtered = headers.get("x-consul-results-filtered-by-acls");
     if filtered.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")) {
         let message = "the token may not see all of it".to_owned();

@@ -31,6 +31,9 @@ pub fn is_addressable(id: &str) -> bool {
 
 /// What reconciling needs of Consul, and nothing else.
 ///
+/// The two modes differ where Consul does: in the catalog, ids that differ only in case are one id
+/// ([`ConsulError::Conflict`] for the second), and nobody probes anything, so that every check can be fed.
+///
 /// Rights (ACL) each call needs in agent mode: `read` needs `service:read` and `node:read` (without `node:read` a list comes
 /// back empty with a 200), the writes need `service:write` of the names in question.
 pub trait Registry: Send + Sync + 'static {
@@ -47,6 +50,12 @@ pub trait Registry: Send + Sync + 'static {
     /// sent again with the new one.
     fn credentials(&self) -> u64 {
         0
+    }
+
+    /// Writes that may be under way at once. An agent takes them one after the other anyway (it persists each); eight keep it
+    /// busy.
+    fn writes_at_once(&self) -> usize {
+        8
     }
 
     /// Makes this instance exist with exactly this definition. Checks that are registered already keep their status and
@@ -74,6 +83,7 @@ pub trait Registry: Send + Sync + 'static {
     /// Returns when the registration of `sentinel` is not what it was at the last call any more: changed, gone, there
     /// again, or the agent itself went away (an error). The status of its checks is not part of it. Returns `Ok(false)`
     /// when nothing happened within `wait`. The first call after a success of another sentinel, or after an error, only
-    /// learns what there is and returns at once with `Ok(true)`.
+    /// learns what there is and returns at once with `Ok(true)`. In the catalog, where there is no agent to lose its memory, it
+    /// returns when somebody else changes any service or check of the node, and not for our own writes.
     fn changed(&self, sentinel: &str, wait: Duration) -> impl Future<Output = Result<bool, ConsulError>> + Send;
 }

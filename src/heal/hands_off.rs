@@ -12,8 +12,8 @@ use crate::heal::policy::{Applies, Policy};
 pub struct Never {
     /// The agent's own container.
     pub own: Option<ContainerId>,
-    /// The host of Consul's address, and its port.
-    pub consul: Option<(String, u16)>,
+    /// The host of each of Consul's addresses, and its port.
+    pub consul: Vec<(String, u16)>,
     /// Addresses under which this host is reached.
     pub host: Vec<IpAddr>,
 }
@@ -53,21 +53,25 @@ impl Never {
         let reference = container.image.split('@').next().unwrap_or_default();
         let image = reference.rsplit('/').next().unwrap_or_default().split(':').next().unwrap_or_default();
         let looks_so = image == "consul" || image == "consul-enterprise";
-        let Some((host, port)) = &self.consul else {
+        if self.consul.is_empty() {
             // By a socket that it shares: only its image tells.
             return looks_so;
-        };
+        }
+        self.consul.iter().any(|(host, port)| self.answers_at(host, *port, looks_so, container))
+    }
+
+    fn answers_at(&self, host: &str, port: u16, looks_so: bool, container: &Container) -> bool {
         let address = host.parse::<IpAddr>().ok();
         let here = host == "localhost" || address.is_some_and(|it| it.is_loopback() || self.host.contains(&it));
         // While it does not run it has no ports; what it asks for is what it had.
         let bindings = container.bindings.values().chain(container.life.published.values());
-        let publishes = bindings.flatten().any(|binding| binding.host_port == *port);
+        let publishes = bindings.flatten().any(|binding| binding.host_port == port);
         let own_address = container.networks.values().any(|endpoint| {
             address.is_some_and(|it| {
                 endpoint.ipv4.map(IpAddr::V4) == Some(it) || endpoint.ipv6.map(IpAddr::V6) == Some(it)
             })
         });
-        let by_name = container.name == *host || container.labels.get(COMPOSE_SERVICE) == Some(host);
+        let by_name = container.name == host || container.labels.get(COMPOSE_SERVICE).is_some_and(|name| name == host);
         let in_hosts_network = looks_so && container.network_mode == NetworkMode::Host;
         (here && (publishes || in_hosts_network)) || own_address || by_name
     }

@@ -4,10 +4,11 @@
 //! An event costs what its container costs, however many containers there are: everything is found by key.
 //!
 //! This file: the state, and what the loop around it calls. `seeing`: what the observation tells. `reading`: what Consul
-//! shows. `healing`: whom the health-watcher has given up. `deciding`: what to write.
+//! shows. `healing`: whom the health-watcher has given up. `deciding`: what to write. `probing`: which checks nobody else runs.
 
 mod deciding;
 mod healing;
+mod probing;
 mod reading;
 mod seeing;
 
@@ -75,6 +76,7 @@ pub struct Book {
     ahead: bool,
     /// Keys that are wanted and registered.
     published: usize,
+    probes_changed: bool,
 }
 
 /// What a change of a container came to, for the log.
@@ -127,6 +129,7 @@ impl Book {
             settled_in: false,
             ahead: false,
             published: 0,
+            probes_changed: false,
         }
     }
 
@@ -391,6 +394,8 @@ impl Book {
             self.beats.remove(at);
             self.refused.remove(at);
         }
+        let wanted = self.wanted.get(at).cloned();
+        self.touch_probes([before.as_ref(), wanted.as_ref()]);
         self.retire(before.as_ref());
     }
 
@@ -398,6 +403,8 @@ impl Book {
         if self.wanted.contains_key(at) {
             let (now, before) = (service.is_some(), self.actual.contains_key(at));
             self.published = self.published + usize::from(now) - usize::from(before);
+            let wanted = self.wanted.get(at).cloned();
+            self.touch_probes([wanted.as_ref(), None]);
         }
         let container = |service: &Arc<ActualService>| match own::owner(service, &self.settings) {
             Owner::Ours(container) | Owner::Namesake { container, .. } => container,

@@ -24,15 +24,13 @@ use crate::config::OnExit;
 use crate::consul::{ActualService, Class, ConsulError, ConsulSeen, Registry, Snapshot};
 use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
+use crate::probe::Wants;
 use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Metrics, Outcome};
 
 /// A registration that somebody removed by hand is noticed after at most so long; with the time to write it again that
 /// stays below the promised five seconds. Two small GETs on loopback, answered from the agent's memory; an answer that
 /// is the same as before is not even parsed.
 const POLL: Duration = Duration::from_secs(3);
-
-/// Writes at the same time. The agent takes them one after the other anyway (it persists each); eight keep it busy.
-const WRITES: usize = 8;
 
 /// The agent's own check has a TTL of [`OWN_TTL`]; it is fed three times in it.
 const OWN_BEAT: Duration = Duration::from_secs(10);
@@ -55,6 +53,9 @@ const BLIND: Duration = Duration::from_secs(10);
 /// One blocking query lasts so long: below the minute after which middleboxes cut silent connections.
 const WATCH: Duration = Duration::from_secs(45);
 
+/// Which checks have to be run is worked out anew this often at most: it takes a look at everything that is registered.
+const PROBES: Duration = Duration::from_millis(250);
+
 /// The goodbye has to fit into the ten seconds that `docker stop` leaves.
 const FAREWELL: Duration = Duration::from_secs(7);
 
@@ -72,6 +73,9 @@ pub struct Worker<R> {
     seen: watch::Sender<ConsulSeen>,
     given_up: watch::Receiver<GivenUp>,
     metrics: Arc<Metrics>,
+    probes: Option<watch::Sender<Wants>>,
+    probes_at: Instant,
+    right: watch::Sender<bool>,
     health_ttl: Option<Duration>,
     own_id: String,
     jobs: JoinSet<Job>,
@@ -128,6 +132,10 @@ pub struct Wiring {
     pub seen: watch::Sender<ConsulSeen>,
     /// Whom the health-watcher has given up. What is in it before anything was sent does not count.
     pub given_up: watch::Receiver<GivenUp>,
+    /// The checks that nobody else runs, in catalog mode.
+    pub probes: Option<watch::Sender<Wants>>,
+    /// Whether everything was compared with Consul and is right there, but for what Consul refuses.
+    pub right: watch::Sender<bool>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -147,6 +155,9 @@ impl<R: Registry> Worker<R> {
             seen: wiring.seen,
             given_up: wiring.given_up,
             metrics: wiring.metrics,
+            probes: wiring.probes,
+            probes_at: now,
+            right: wiring.right,
             health_ttl,
             own_id,
             jobs: JoinSet::new(),
@@ -180,6 +191,7 @@ impl<R: Registry> Worker<R> {
             if self.publish(now) {
                 self.start_jobs(now);
             }
+            self.show_probes(now);
             let wake = self.wake_at(now);
             let asks = self.asks.clone();
             tokio::select! {
@@ -257,7 +269,7 @@ impl<R: Registry> Worker<R> {
             let (registry, own_id) = (Arc::clone(&self.registry), self.own_id.clone());
             self.watches.spawn(async move { registry.changed(&own_id, WATCH).await });
         }
-        while self.book.running() < WRITES
+        while self.book.running() < self.registry.writes_at_once()
             && let Some((key, op)) = self.book.next(now)
         {
             let registry = Arc::clone(&self.registry);
@@ -285,8 +297,12 @@ impl<R: Registry> Worker<R> {
         };
         let may_watch = self.watches.is_empty() && self.link == Link::Up && self.book.read_once();
         let watch = may_watch.then_some(self.watch_at);
-        let item = self.book.next_due().filter(|_| self.link == Link::Up && self.book.running() < WRITES);
-        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at]
+        let item = self
+            .book
+            .next_due()
+            .filter(|_| self.link == Link::Up && self.book.running() < self.registry.writes_at_once());
+        let probes = (self.probes_at > now).then_some(self.probes_at);
+        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at, probes]
             .into_iter()
             .flatten()
             .min()
@@ -373,7 +389,7 @@ impl<R: Registry> Worker<R> {
             changed
         });
         if same && !self.book.is_ahead() {
-            return;
+            return self.show_right();
         }
         let drift = self.book.read(&snapshot, now, fastrand::f64);
         self.last = Some(snapshot);
@@ -385,6 +401,7 @@ impl<R: Registry> Worker<R> {
             }
             tracing::warn!(event = "drift", service = %key, kind = kind.as_str(), "{key} is not as registered any more ({}); repairing", kind.as_str());
         }
+        self.show_right();
     }
 
     fn written(&mut self, key: &str, op: &Op, result: Result<(), ConsulError>, now: Instant) {
@@ -445,6 +462,7 @@ impl<R: Registry> Worker<R> {
             view.trouble = Some(error.to_string());
         });
         self.link = Link::Down { retry_at: now + wait };
+        self.right.send_replace(false);
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::logs::clean;
 use super::metrics::Metrics;
+use super::reports::ReportTaker;
 
 /// A loop that has not worked for so long is stuck. Both tick at least every 10 s; calls give up within 30 s.
 pub const STALE: Duration = Duration::from_secs(60);
@@ -105,6 +106,7 @@ pub struct Face {
     consul: watch::Receiver<ConsulView>,
     hosts: Arc<[String]>,
     status: Option<StatusText>,
+    reports: Option<ReportTaker>,
 }
 
 impl std::fmt::Debug for Face {
@@ -121,7 +123,7 @@ impl Face {
         docker: watch::Receiver<DockerView>,
         consul: watch::Receiver<ConsulView>,
     ) -> Self {
-        Self { metrics, docker, consul, hosts: Arc::from([]), status: None }
+        Self { metrics, docker, consul, hosts: Arc::from([]), status: None, reports: None }
     }
 
     /// Further host names that the HTTP server answers to ([`super::host`]): the node's own, for example.
@@ -134,6 +136,18 @@ impl Face {
     #[must_use]
     pub fn with_status(self, status: StatusText) -> Self {
         Self { status: Some(status), ..self }
+    }
+
+    /// What takes the reports of services about their TTL checks; only in catalog mode.
+    #[must_use]
+    pub fn with_reports(self, reports: ReportTaker) -> Self {
+        Self { reports: Some(reports), ..self }
+    }
+
+    /// What takes reports, if anything does.
+    #[must_use]
+    pub const fn reports(&self) -> Option<&ReportTaker> {
+        self.reports.as_ref()
     }
 
     /// How healing stands, as text or as JSON; `None`: there is no health-watcher here.

@@ -1,4 +1,5 @@
-//! The small HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`.
+//! The small HTTP server: `/healthz`, `/readyz`, `/metrics`, `/status`; in catalog mode also the reports of services
+//! ([`super::reports`]).
 //!
 //! It is the only thing of Remora that strangers can speak to, so everything is bounded: connections, the time for a
 //! header and for a whole request, the size of a header, the methods, the names it answers to ([`super::host`]).
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::face::Face;
 use super::logs::{Chain, clean};
-use super::{host, metrics};
+use super::{host, metrics, reports};
 
 /// Connections at once. Prometheus, a health check and a person need three.
 const MAX_CONNECTIONS: usize = 32;
@@ -80,7 +81,7 @@ pub async fn serve(listener: TcpListener, face: Face, shutdown: CancellationToke
 async fn connection(stream: TcpStream, face: Face, shutdown: CancellationToken) {
     let answering = service_fn(|request: Request<Incoming>| {
         let face = &face;
-        async move { Ok::<_, Infallible>(respond(&request, face).await) }
+        async move { Ok::<_, Infallible>(respond(request, face).await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -108,9 +109,17 @@ async fn connection(stream: TcpStream, face: Face, shutdown: CancellationToken) 
     }
 }
 
-async fn respond<B>(request: &Request<B>, face: &Face) -> Response<Full<Bytes>> {
-    if let Err((status, reason)) = check_host(request, face) {
+async fn respond(request: Request<Incoming>, face: &Face) -> Response<Full<Bytes>> {
+    if let Err((status, reason)) = check_host(&request, face) {
         return response(status, TEXT, format!("{reason}\n"));
+    }
+    if let Some(take) = face.reports().filter(|_| reports::is_report(request.uri().path())) {
+        let (status, reason) = reports::answer(request, take).await;
+        let mut answer = response(status, TEXT, reason);
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("PUT"));
+        }
+        return answer;
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refusal = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "expected GET or HEAD\n".to_owned());

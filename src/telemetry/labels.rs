@@ -36,6 +36,34 @@ macro_rules! labels {
 }
 
 labels! {
+    /// How a check of a service is asked.
+    ProbeKind {
+        /// A request over HTTP or HTTPS.
+        Http = "http",
+        /// A TCP connection.
+        Tcp = "tcp",
+        /// gRPC's health service.
+        Grpc = "grpc",
+        /// The service reports by itself.
+        Ttl = "ttl",
+    }
+}
+
+labels! {
+    /// What came of it.
+    ProbeOutcome {
+        /// All is well.
+        Passing = "passing",
+        /// It asks for fewer requests.
+        Warning = "warning",
+        /// Not well, or not to be reached.
+        Critical = "critical",
+        /// No answer, or no report, in time.
+        TimedOut = "timed_out",
+    }
+}
+
+labels! {
     /// What Docker said happened.
     EventAction {
         /// A container was made.
@@ -269,6 +297,18 @@ labels! {
         Repeated = "repeated",
         /// There were too many in a short time; their number was sent instead.
         Limited = "limited",
+    }
+}
+
+labels! {
+    /// What the leader knows of a node.
+    NodeState {
+        /// Its agent is there.
+        Present = "present",
+        /// Its agent has not been heard of, and it is not marked (yet).
+        Vanished = "vanished",
+        /// It is marked critical.
+        Gone = "gone",
     }
 }
 

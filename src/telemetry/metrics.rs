@@ -14,8 +14,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use super::cluster_metrics::Cluster;
 use super::heal_metrics::Heal;
 use super::labels::{ConsulCall, DockerCall, Drift, EventAction, Outcome, ResyncOutcome, WriteOp};
+use super::probe_metrics::Probes;
 
 /// What [`Metrics::encode`] yields; without it Prometheus does not read it as OpenMetrics.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -90,6 +92,8 @@ pub struct Metrics {
     resyncs: Family<ByResync, Counter>,
     queue_depth: Gauge,
     heal: Heal,
+    cluster: Cluster,
+    probes: Probes,
 }
 
 impl Default for Metrics {
@@ -244,6 +248,8 @@ impl Metrics {
                 Gauge::default(),
             ),
             heal: Heal::new(r),
+            cluster: Cluster::new(r),
+            probes: Probes::new(r),
             // Last: `r` borrows it until here.
             registry,
         }
@@ -354,6 +360,16 @@ impl Metrics {
     pub(super) const fn heal(&self) -> &Heal {
         &self.heal
     }
+
+    /// The series of the cluster; its methods are in [`super::cluster_metrics`].
+    pub(super) const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The series of the probes; its methods are in [`super::probe_metrics`].
+    pub(super) const fn probes(&self) -> &Probes {
+        &self.probes
+    }
 }
 
 pub(super) fn set(gauge: &Gauge, count: usize) {
@@ -361,7 +377,7 @@ pub(super) fn set(gauge: &Gauge, count: usize) {
 }
 
 /// Every combination.
-fn pairs<A: Copy, B: Copy>(left: &'static [A], right: &'static [B]) -> impl Iterator<Item = (A, B)> {
+pub(super) fn pairs<A: Copy, B: Copy>(left: &'static [A], right: &'static [B]) -> impl Iterator<Item = (A, B)> {
     left.iter().flat_map(|a| right.iter().map(|b| (*a, *b)))
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::*;
-use crate::telemetry::{HealAction, HealBrake, HealCause, HealOperation, HealOutcome, WebhookOutcome};
+use crate::telemetry::{
+    HealAction, HealBrake, HealCause, HealOperation, HealOutcome, ProbeKind, ProbeOutcome, WebhookOutcome,
+};
 
 #[track_caller]
 fn has(metrics: &Metrics, line: &str) {
@@ -57,6 +59,10 @@ fn every_method_moves_its_series() {
     metrics.heal_paused(true);
     metrics.heal_news_dropped();
     metrics.heal_webhook(WebhookOutcome::Limited);
+    metrics.cluster_leader(true);
+    metrics.cluster_nodes(5, 2, 1);
+    metrics.probe(ProbeKind::Grpc, ProbeOutcome::TimedOut);
+    metrics.probes_scheduled(6);
     for line in [
         "remora_docker_connected 1",
         "remora_docker_events_total{action=\"start\"} 1",
@@ -90,6 +96,12 @@ fn every_method_moves_its_series() {
         "remora_heal_paused 1",
         "remora_heal_news_dropped_total 1",
         "remora_heal_webhook_total{outcome=\"limited\"} 1",
+        "remora_cluster_leader 1",
+        "remora_cluster_nodes{state=\"present\"} 5",
+        "remora_cluster_nodes{state=\"vanished\"} 2",
+        "remora_cluster_nodes{state=\"gone\"} 1",
+        "remora_probes_total{kind=\"grpc\",outcome=\"timed_out\"} 1",
+        "remora_probes_scheduled 6",
     ] {
         has(&metrics, line);
     }
@@ -137,6 +149,7 @@ fn table() -> String {
     }
     let metrics = Metrics::new();
     metrics.all_of_healing();
+    metrics.all_of_probes();
     let text = metrics.encode();
     let mut order = Vec::new();
     let mut all: BTreeMap<String, Series> = BTreeMap::new();

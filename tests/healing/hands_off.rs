@@ -56,7 +56,7 @@ async fn the_consul_that_remora_uses_is_left_alone() {
     for (host, port) in [("127.0.0.1", 8500), ("192.0.2.1", 8500), ("consul", 8500)] {
         let mut ward = Ward::new();
         let id = ward.docker.run(web("consul").health_check().publish(8500, 8500));
-        ward.place.never.consul = Some((host.to_owned(), port));
+        ward.place.never.consul = vec![(host.to_owned(), port)];
         ward.place.never.host = vec!["192.0.2.1".parse().unwrap()];
         is_left_alone(&mut ward, &id, "consul").await;
     }

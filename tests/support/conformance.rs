@@ -57,21 +57,42 @@ pub fn service(id: &str, checks: Vec<Check>) -> Service {
     }
 }
 
+/// In what the modes differ by design.
+#[derive(Debug, Clone, Copy)]
+pub struct Mode {
+    /// Checks that Consul probes by itself: nobody else may say how they are. In the catalog Consul probes nothing.
+    pub consul_probes: bool,
+    /// `Web` and `web` are two ids. In the catalog they are one row.
+    pub case_matters: bool,
+    /// Our own writes are news, and those to other services than the sentinel are not. In the catalog it is the other way
+    /// round.
+    pub watches_the_sentinel: bool,
+}
+
+impl Mode {
+    /// A Consul agent on the node.
+    pub const AGENT: Self = Self { consul_probes: true, case_matters: true, watches_the_sentinel: true };
+    /// A node of our own in the catalog.
+    pub const CATALOG: Self = Self { consul_probes: false, case_matters: false, watches_the_sentinel: false };
+}
+
 /// The whole suite, on a registry that knows nothing yet. It leaves nothing behind.
-pub async fn conforms(registry: &impl Registry) {
+pub async fn conforms(registry: &impl Registry, mode: Mode) {
     nothing_is_an_empty_snapshot(registry).await;
     every_field_comes_back(registry).await;
     the_same_picture_is_the_same_arc(registry).await;
     a_new_definition_keeps_the_checks(registry).await;
     a_check_is_fed_by_its_id(registry).await;
-    only_known_ttl_checks_can_be_fed(registry).await;
+    only_known_checks_can_be_fed(registry, mode).await;
     a_long_output_keeps_its_end(registry).await;
     what_is_gone_can_be_removed_again(registry).await;
     a_check_id_belongs_to_the_last_who_took_it(registry).await;
     a_bad_definition_is_invalid_and_changes_nothing(registry).await;
-    ids_may_hold_anything(registry).await;
-    an_id_is_found_in_any_case(registry).await;
-    changes_of_the_sentinel_are_noticed(registry).await;
+    ids_may_hold_anything(registry, mode).await;
+    an_id_is_found_in_any_case(registry, mode).await;
+    if mode.watches_the_sentinel {
+        changes_of_the_sentinel_are_noticed(registry).await;
+    }
     assert!(registry.read().await.unwrap().services.is_empty(), "the suite leaves nothing behind");
 }
 
@@ -185,11 +206,17 @@ async fn a_check_is_fed_by_its_id(registry: &impl Registry) {
     registry.deregister("a").await.unwrap();
 }
 
-async fn only_known_ttl_checks_can_be_fed(registry: &impl Registry) {
+async fn only_known_checks_can_be_fed(registry: &impl Registry, mode: Mode) {
     let probe = Probe { interval: Duration::from_secs(3_600), timeout: None };
     let tcp = CheckKind::Tcp { address: "127.0.0.1:1".to_owned(), probe };
     registry.register(&service("a", vec![check("a:tcp", Status::Passing, tcp)])).await.unwrap();
     for id in ["a:tcp", "nobody:docker"] {
+        if id == "a:tcp" && !mode.consul_probes {
+            registry.update_check(id, Status::Critical, "refused").await.unwrap();
+            let fed = ActualCheck { status: Status::Critical, output: "refused".to_owned() };
+            assert_eq!(*actual(registry, "a").await.unwrap().checks.get(id).unwrap(), fed);
+            continue;
+        }
         let outcome = registry.update_check(id, Status::Passing, "").await;
         assert!(matches!(outcome, Err(ConsulError::NotFound { .. })), "{id}: {outcome:?}");
     }
@@ -256,12 +283,13 @@ async fn a_bad_definition_is_invalid_and_changes_nothing(registry: &impl Registr
     registry.deregister("good").await.unwrap();
 }
 
-async fn ids_may_hold_anything(registry: &impl Registry) {
+async fn ids_may_hold_anything(registry: &impl Registry, mode: Mode) {
     let ids = ["n:web:80:udp", "a/b", ".x", "a?b=c#d", "per%cent%2F", "sp ace", "ünicode", "Case", "case"];
-    for id in ids {
+    let ids = &ids[..if mode.case_matters { 9 } else { 8 }];
+    for &id in ids {
         registry.register(&service(id, vec![ttl(&Service::docker_check_id(id), Status::Critical)])).await.unwrap();
     }
-    for id in ids {
+    for &id in ids {
         registry.update_check(&Service::docker_check_id(id), Status::Passing, id).await.unwrap();
         let found = actual(registry, id).await.unwrap_or_else(|| panic!("{id} is registered"));
         assert_eq!(
@@ -269,13 +297,13 @@ async fn ids_may_hold_anything(registry: &impl Registry) {
             ActualCheck { status: Status::Passing, output: id.into() }
         );
     }
-    for id in ids {
+    for &id in ids {
         registry.deregister(id).await.unwrap();
         assert_eq!(actual(registry, id).await, None);
     }
 }
 
-async fn an_id_is_found_in_any_case(registry: &impl Registry) {
+async fn an_id_is_found_in_any_case(registry: &impl Registry, mode: Mode) {
     let id = r#"n1:We"b.\d-(x|y)/+:80"#;
     assert_eq!(registry.find(id).await.unwrap(), None);
     registry.register(&service(id, vec![])).await.unwrap();
@@ -286,6 +314,16 @@ async fn an_id_is_found_in_any_case(registry: &impl Registry) {
     }
     assert_eq!(registry.find(r"n1:Wezb.\d-(x|y)/+:80").await.unwrap(), None);
     let upper = id.to_uppercase();
+    if !mode.case_matters {
+        let outcome = registry.register(&service(&upper, vec![])).await;
+        assert!(matches!(outcome, Err(ConsulError::Conflict { .. })), "nobody's row is renamed: {outcome:?}");
+        registry.deregister(&upper).await.unwrap();
+        assert!(registry.find(&upper).await.unwrap().is_some(), "what has another id is not deregistered");
+        for id in [id, "n1:web"] {
+            registry.deregister(id).await.unwrap();
+        }
+        return;
+    }
     registry.register(&service(&upper, vec![])).await.unwrap();
     assert_eq!(registry.find(&upper).await.unwrap().map(|it| it.id).as_ref(), Some(&upper), "the exact one first");
     for id in [id, &upper, "n1:web"] {

@@ -124,6 +124,7 @@ impl Consul {
                 port: self.ports.http,
                 prefix: String::new(),
             },
+            others: Vec::new(),
             token: if self.options.acl { Token::Value(Secret::new(MANAGEMENT_TOKEN)) } else { Token::None },
             auth: None,
             tls: ConsulTls::default(),

@@ -24,7 +24,15 @@ pub fn web(server: &MockServer) -> ConsulAddress {
 
 /// A configuration with nothing but an address.
 pub fn config(address: ConsulAddress) -> Consul {
-    Consul { address, token: Token::None, auth: None, tls: ConsulTls::default(), namespace: None, partition: None }
+    Consul {
+        address,
+        others: Vec::new(),
+        token: Token::None,
+        auth: None,
+        tls: ConsulTls::default(),
+        namespace: None,
+        partition: None,
+    }
 }
 
 /// A client with nothing but an address.

@@ -14,10 +14,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use remora::consul::members::Member;
 use remora::consul::store::{RELEASED, VALUE_LIMIT, is_key};
 use remora::consul::{ConsulError, Entry, InstanceHealth, Listing, Store};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+
+#[path = "fake_members.rs"]
+mod members;
 
 /// Clones are clients of the same Consul.
 #[derive(Clone)]
@@ -36,6 +40,14 @@ struct State {
     delayed: BTreeMap<String, Instant>,
     instances: BTreeMap<String, Vec<InstanceHealth>>,
     nodes: usize,
+    /// The catalog's nodes by name in lower case.
+    rows: BTreeMap<String, Member>,
+    /// The next transactions happen, but their answers are lost.
+    lost_answers: usize,
+    /// The next transactions are refused as a whole.
+    refused: VecDeque<ConsulError>,
+    /// A transaction that changed something has happened so often.
+    transactions: u64,
     faults: VecDeque<ConsulError>,
     outage: Option<ConsulError>,
     latency: Duration,
@@ -44,6 +56,10 @@ struct State {
 }
 
 struct Session {
+    /// Of which node, if it is one of the catalog's.
+    node: Option<String>,
+    /// Its keys go with it.
+    delete: bool,
     ttl: Duration,
     lock_delay: Duration,
     ends: Instant,
@@ -65,6 +81,10 @@ impl FakeStore {
             delayed: BTreeMap::new(),
             instances: BTreeMap::new(),
             nodes: 1,
+            rows: BTreeMap::new(),
+            lost_answers: 0,
+            refused: VecDeque::new(),
+            transactions: 0,
             faults: VecDeque::new(),
             outage: None,
             latency: Duration::ZERO,
@@ -146,6 +166,7 @@ impl FakeStore {
         state.entries.clear();
         state.sessions.clear();
         state.delayed.clear();
+        state.rows.clear();
         state.index = 1;
         drop(state);
         self.moved();
@@ -228,6 +249,17 @@ impl State {
         }
     }
 
+    fn open(&mut self, session: Session) -> Result<String, ConsulError> {
+        if !(Duration::from_secs(10)..=Duration::from_secs(86_400)).contains(&session.ttl) {
+            return Err(ConsulError::Unwell { status: 500, call: "session_create", message: "Invalid TTL".to_owned() });
+        }
+        self.index += 1;
+        self.created += 1;
+        let id = format!("00000000-0000-0000-0000-{:012}", self.created);
+        self.sessions.insert(id.clone(), session);
+        Ok(id)
+    }
+
     fn end(&mut self, id: &str, at: Instant) {
         let Some(session) = self.sessions.remove(id) else { return };
         let held: Vec<String> = self
@@ -237,8 +269,13 @@ impl State {
             .map(|(key, _)| key.clone())
             .collect();
         for key in held {
-            let value = self.entries[&key].value.clone();
-            self.set(&key, value, |entry| entry.session = None);
+            if session.delete {
+                self.index += 1;
+                self.entries.remove(&key);
+            } else {
+                let value = self.entries[&key].value.clone();
+                self.set(&key, value, |entry| entry.session = None);
+            }
             self.delayed.insert(key, at + session.lock_delay);
         }
     }
@@ -337,15 +374,7 @@ impl Store for FakeStore {
 
     async fn session_create(&self, ttl: Duration, lock_delay: Duration, name: &str) -> Result<String, ConsulError> {
         self.begin(format!("session_create {name}")).await?;
-        if !(Duration::from_secs(10)..=Duration::from_secs(86_400)).contains(&ttl) {
-            return Err(ConsulError::Unwell { status: 500, call: "session_create", message: "Invalid TTL".to_owned() });
-        }
-        let mut state = self.state();
-        state.index += 1;
-        state.created += 1;
-        let id = format!("00000000-0000-0000-0000-{:012}", state.created);
-        state.sessions.insert(id.clone(), Session { ttl, lock_delay, ends: Instant::now() + 2 * ttl });
-        Ok(id)
+        self.state().open(Session { node: None, delete: false, ttl, lock_delay, ends: Instant::now() + 2 * ttl })
     }
 
     async fn session_renew(&self, id: &str) -> Result<bool, ConsulError> {

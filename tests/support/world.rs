@@ -95,7 +95,7 @@ impl World {
             return;
         }
         let now = Instant::now();
-        let service = remora::agent::own_service(&self.settings, None);
+        let service = remora::agent::own_service(&self.settings, None, remora::agent::way::Mode::Agent);
         let own_id = service.id.clone();
         let (tell, told) = mpsc::channel(256);
         let (asks, asked) = mpsc::channel(256);
@@ -122,6 +122,8 @@ impl World {
             view: consul_view,
             seen: watch::channel(ConsulSeen::default()).0,
             given_up: given_up_seen,
+            probes: None,
+            right: watch::channel(false).0,
             metrics: Arc::clone(&metrics),
         };
         let book = Book::new(self.settings.clone(), Healing::default(), service);

@@ -33,6 +33,8 @@ pub(super) fn consul(error: &ConsulError) -> &'static str {
         }
         ConsulError::Unwell { .. } => "the agent answers, but not well: look at its log, and at consul members",
         ConsulError::Forbidden { .. } => "check CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE",
+        ConsulError::NotOurs { .. } => "two nodes must not have one REMORA_NODE, nor a node that of a Consul agent",
+        ConsulError::Conflict { .. } => "somebody else changed it at the same moment: try again",
         ConsulError::Invalid { message, .. } if message.contains(PLAIN_ON_TLS) => CONSUL.wants_https,
         ConsulError::NotFound { .. } | ConsulError::Invalid { .. } | ConsulError::Unreadable { .. } => {
             "is this the HTTP API of a Consul agent? CONSUL_HTTP_ADDR must name that, with its path if a proxy has one"

@@ -39,7 +39,7 @@ where
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct ServiceEntry {
+pub(super) struct ServiceEntry {
     #[serde(default, deserialize_with = "nullable")]
     service: String,
     #[serde(default, deserialize_with = "nullable")]
@@ -59,7 +59,8 @@ struct ServiceEntry {
 }
 
 impl ServiceEntry {
-    fn named(self, id: String) -> ActualService {
+    /// Under its id; without its checks.
+    pub(super) fn named(self, id: String) -> ActualService {
         let own = (self.address.as_str(), port(self.port));
         let tagged = self.tagged_addresses.into_iter().map(|(tag, at)| (tag, (at.address, port(at.port))));
         let tagged_addresses = exact(tagged.filter(|(_, (address, port))| (address.as_str(), *port) != own).collect());

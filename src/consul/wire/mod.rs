@@ -5,11 +5,19 @@
 //! * `answer`: what comes back. Go writes `null` for every empty list and map; fields come and go between versions. Only
 //!   what is read must make sense, and an entry that does not is left out by itself.
 //! * `store`: both for keys, sessions and the catalog, where nothing is left out.
+//! * `txn`: both for transactions; `catalog`: one node of the catalog, row by row.
+//! * `members`: both for nodes that look after each other.
 
 mod answer;
+mod catalog;
+mod members;
 mod request;
 mod store;
+mod txn;
 
 pub(super) use answer::{SelfAnswer, decode, services, snapshot};
+pub(super) use catalog::{Indexes, NodeServices, indexes, node_checks, node_services, register_body};
+pub(super) use members::{NodeSessionBody, member_checks, node_of, node_rows};
 pub(super) use request::{ServiceBody, UpdateBody, encode, go_duration};
 pub(super) use store::{SessionAnswer, SessionBody, count, entries_of_kv, instances};
+pub(super) use txn::{OpsBody, node_look, refusals, size_of, written};

@@ -41,6 +41,10 @@ pub(in crate::consul) fn entries_of_kv(call: &'static str, body: &[u8]) -> Resul
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::consul) struct SessionBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::consul) node: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::consul) node_checks: Option<&'static [&'static str]>,
     pub(in crate::consul) name: &'a str,
     #[serde(rename = "TTL")]
     pub(in crate::consul) ttl: String,
@@ -153,7 +157,14 @@ mod tests {
 
     #[test]
     fn a_session_asks_for_nothing_that_consul_does_not_know() {
-        let body = SessionBody { name: "remora n1", ttl: "30s".into(), lock_delay: "1s".into(), behavior: "release" };
+        let body = SessionBody {
+            node: None,
+            node_checks: None,
+            name: "remora n1",
+            ttl: "30s".into(),
+            lock_delay: "1s".into(),
+            behavior: "release",
+        };
         let expected = json!({"Name": "remora n1", "TTL": "30s", "LockDelay": "1s", "Behavior": "release"});
         assert_eq!(serde_json::to_value(body).unwrap(), expected);
     }

@@ -3,7 +3,7 @@
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::{Job, Link, WRITES, Worker};
+use super::{Job, Link, Worker};
 use crate::config::OnExit;
 use crate::consul::{Registry, Status};
 use crate::reconcile::diff;
@@ -35,7 +35,8 @@ impl<R: Registry> Worker<R> {
                     let result = registry.deregister(&id).await;
                     (id, result)
                 });
-                let mut removals = futures_util::stream::iter(removals).buffer_unordered(WRITES);
+                let mut removals =
+                    futures_util::stream::iter(removals).buffer_unordered(self.registry.writes_at_once());
                 while let Some((id, result)) = removals.next().await {
                     match result {
                         Ok(()) => {

@@ -2,11 +2,28 @@
 
 use tokio::time::Instant;
 
-use super::{BLIND, Link, SHOWN_FAILURES, Worker};
+use super::{BLIND, Link, PROBES, SHOWN_FAILURES, Worker};
 use crate::consul::Registry;
 use crate::telemetry::{Failing, summary};
 
 impl<R: Registry> Worker<R> {
+    /// Says which checks have to be run here, where nobody else does.
+    pub(super) fn show_probes(&mut self, now: Instant) {
+        if let Some(probes) = &self.probes
+            && self.probes_at <= now
+            && self.book.probes_changed()
+        {
+            self.probes_at = now + PROBES;
+            probes.send_replace(self.book.probes());
+        }
+    }
+
+    /// After each comparison with Consul: whether everything is right there. What Consul refuses is its author's matter.
+    pub(super) fn show_right(&self) {
+        let right = self.complete && self.book.running() == 0 && self.book.pending() <= self.book.failing();
+        self.right.send_replace(right);
+    }
+
     /// Shows what is going on, and feeds the agent's own check with it. Returns whether that is to be written.
     pub(super) fn publish(&mut self, now: Instant) -> bool {
         let (services, pending) = (self.book.published(), self.book.pending());
