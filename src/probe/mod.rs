@@ -53,6 +53,7 @@ pub mod verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::consul::model::{Check, Status};
 
@@ -63,6 +64,9 @@ pub use reports::{Reports, reports};
 
 /// Room in the channel from the prober to the reporter. The prober keeps what does not fit, once for each check.
 pub const FINDINGS: usize = 64;
+
+/// Whoever wants checks works out which ones so often at the most: it takes a look at everything that is registered.
+pub const WANTED_EVERY: Duration = Duration::from_millis(250);
 
 /// A check to be run here.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use tokio::time::{advance, sleep, timeout};
 
 use super::*;
 use crate::consul::model::Status;
+use crate::probe::WANTED_EVERY;
 use crate::probe::board::PROBES;
 use crate::probe::board::tests::{tcp, ttl, wants};
 use crate::probe::{Reports, reports};
@@ -132,6 +133,17 @@ async fn whoever_does_not_take_findings_holds_nothing_up() {
     }
     assert!(count <= 55, "one for each, and what was in the channel: {count}");
     assert_eq!(told.len(), 50);
+}
+
+/// Its check is in the catalog, and the prober does not know of it yet.
+#[tokio::test(start_paused = true)]
+async fn a_service_may_report_as_soon_as_it_sees_itself_in_the_catalog() {
+    let bench = Bench::start(Duration::ZERO, &[], 8);
+    let (answer, ()) = tokio::join!(bench.reports.report("web:80:ttl", Status::Passing, ""), async {
+        sleep(WANTED_EVERY).await;
+        bench.want(&[ttl("web:80:ttl", 30)]);
+    });
+    assert_eq!(answer, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

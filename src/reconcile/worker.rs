@@ -53,9 +53,6 @@ const BLIND: Duration = Duration::from_secs(10);
 /// One blocking query lasts so long: below the minute after which middleboxes cut silent connections.
 const WATCH: Duration = Duration::from_secs(45);
 
-/// Which checks have to be run is worked out anew this often at most: it takes a look at everything that is registered.
-const PROBES: Duration = Duration::from_millis(250);
-
 /// The goodbye has to fit into the ten seconds that `docker stop` leaves.
 const FAREWELL: Duration = Duration::from_secs(7);
 

@@ -2,8 +2,9 @@
 
 use tokio::time::Instant;
 
-use super::{BLIND, Link, PROBES, SHOWN_FAILURES, Worker};
+use super::{BLIND, Link, SHOWN_FAILURES, Worker};
 use crate::consul::Registry;
+use crate::probe::WANTED_EVERY;
 use crate::telemetry::{Failing, summary};
 
 impl<R: Registry> Worker<R> {
@@ -13,7 +14,7 @@ impl<R: Registry> Worker<R> {
             && self.probes_at <= now
             && self.book.probes_changed()
         {
-            self.probes_at = now + PROBES;
+            self.probes_at = now + WANTED_EVERY;
             probes.send_replace(self.book.probes());
         }
     }
