@@ -4,9 +4,9 @@
 //!
 //! *Known* are the nodes of the catalog with our mark. *Absent* is a known node without a live key; never this leader's own.
 //!
-//! 1. An absent node whose check is not critical is marked, a second after it was first missed. A second absent one within that
-//!    time makes both wait for [`Settings::spread`]: when the network breaks, sessions end one after the other over a third of
-//!    their time to live, and the first of them must not be marked before it is known how many there are.
+//! 1. An absent node whose check is not critical is marked [`SPREAD`] after it, and whoever followed it, was first missed: when the
+//!    network breaks, sessions end one after the other as their last renewals were, [`RENEW_EVERY`], and the first of them must
+//!    not be marked before it is known how many there are.
 //!    A node that was not in the catalog at the look before has not vanished: it is being registered, and gets its session
 //!    in a moment. It counts as absent only after twice the TTL.
 //! 2. An absent node that is critical without anybody having written since when gets that time after twice the TTL.
@@ -49,9 +49,13 @@ use crate::consul::members::Member;
 /// Vanished together: within so long.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// How long one node has to be missed. A restart of its agent takes its key over without a gap, so this is only for its
-/// neighbours, should they vanish with it.
-const ALONE: Duration = Duration::from_secs(1);
+/// How often a session is renewed. That costs Consul a message to its leader and no write. A third of the TTL would keep it alive as
+/// well, but then the sessions of nodes that are cut off together would end within five seconds of each other instead of one.
+pub const RENEW_EVERY: Duration = Duration::from_secs(1);
+
+/// Within so long sessions end, and are seen to, whose owners were cut off at the same moment. With twice the TTL before, and what
+/// it takes to write the mark, it has to be less than the two seconds that are promised.
+pub const SPREAD: Duration = Duration::from_millis(1_500);
 
 /// How long a leader itself misses a node before it removes it, whatever the clock says.
 const REAP_SEEN: Duration = Duration::from_secs(600);
@@ -63,14 +67,6 @@ pub struct Settings {
     pub ttl: Duration,
     /// How long after it was marked a node is removed; zero: never.
     pub reap: Duration,
-}
-
-impl Settings {
-    /// Within so long sessions end whose owners were cut off at the same moment: between two renewals, and a second more.
-    #[must_use]
-    pub fn spread(&self) -> Duration {
-        self.ttl / 3 + ALONE
-    }
 }
 
 /// What was read of Consul, after each other and without an error.
@@ -264,9 +260,8 @@ impl Judge {
                 verdict.again = Some(verdict.again.map_or(at, |again| again.min(at)));
             }
         };
-        // Several within one spread may be the beginning of many.
-        let spread = self.settings.spread();
-        let wait = if absent.iter().filter(|node| node.age <= spread).count() > 1 { spread } else { ALONE };
+        // Several may be the beginning of many; but who follows all the time does not keep the first one for ever.
+        let last = absent.iter().filter(|node| !node.critical()).map(|node| node.missed).max().unwrap_or(now.at);
         for node in absent {
             let name = &node.member.name;
             let missed_at = now.wall.checked_sub(now.at.saturating_duration_since(node.missed)).unwrap_or(now.wall);
@@ -286,7 +281,7 @@ impl Judge {
                     verdict.date.insert(name.clone(), missed_at);
                 }
             } else {
-                think(node.missed + wait, &mut due);
+                think((last + SPREAD).min(node.missed + SPREAD + self.settings.ttl / 3), &mut due);
                 if due {
                     verdict.mark.insert(name.clone(), missed_at);
                 }

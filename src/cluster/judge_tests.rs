@@ -97,13 +97,13 @@ fn marked(verdict: &Verdict) -> Vec<&str> {
 }
 
 #[test]
-fn a_node_that_vanishes_is_marked_a_second_later_and_once() {
+fn a_node_that_vanishes_is_marked_a_moment_later_and_once() {
     let mut world = World::of(5);
     world.vanish(&["n3"]);
     let vanished = world.now;
     let verdict = world.after(Duration::ZERO);
-    assert_eq!((marked(&verdict), verdict.vanished, verdict.again), (vec![], 1, Some(vanished.at + SECOND)));
-    let verdict = world.after(SECOND);
+    assert_eq!((marked(&verdict), verdict.vanished, verdict.again), (vec![], 1, Some(vanished.at + SPREAD)));
+    let verdict = world.after(SPREAD);
     assert_eq!(verdict.mark, BTreeMap::from([("n3".to_owned(), vanished.wall)]));
     let verdict = world.after(SECOND);
     assert_eq!((marked(&verdict), verdict.marked.len(), verdict.present), (vec![], 1, 4));
@@ -111,7 +111,7 @@ fn a_node_that_vanishes_is_marked_a_second_later_and_once() {
 }
 
 #[test]
-fn whoever_is_back_within_the_second_is_not_marked() {
+fn whoever_is_back_within_that_moment_is_not_marked() {
     let mut world = World::of(5);
     world.vanish(&["n3"]);
     world.after(Duration::ZERO);
@@ -140,7 +140,7 @@ fn small_clusters_are_judged_by_what_more_than_half_is() {
             let names: Vec<String> = (2..2 + gone).map(|number| format!("n{number}")).collect();
             world.vanish(&names.iter().map(String::as_str).collect::<Vec<_>>());
             let first = world.after(Duration::ZERO);
-            let second = world.after(SETTINGS.spread());
+            let second = world.after(SPREAD);
             let told = first.brake.is_some() && second.brake.is_some();
             assert_eq!(
                 (told, second.mark.len()),
@@ -154,10 +154,10 @@ fn small_clusters_are_judged_by_what_more_than_half_is() {
 #[test]
 fn the_first_of_many_waits_for_the_others() {
     let mut world = World::of(10);
-    // Cut off at once: their sessions end within a third of the TTL.
+    // Cut off at once: their sessions end one after the other, and it takes Consul its time, too.
     for number in 2..=7 {
         world.vanish(&[&format!("n{number}")]);
-        let verdict = world.after(Duration::from_millis(800));
+        let verdict = world.after(RENEW_EVERY);
         assert!(verdict.mark.is_empty(), "n{number}: {verdict:?}");
         assert_eq!(verdict.brake.is_some(), number == 7, "n{number}");
     }
@@ -191,7 +191,7 @@ fn whoever_was_marked_within_the_minute_counts_as_vanished() {
     for name in ["n2", "n3"] {
         world.vanish(&[name]);
         world.after(Duration::ZERO);
-        assert_eq!(marked(&world.after(SETTINGS.spread())), [name]);
+        assert_eq!(marked(&world.after(SPREAD)), [name]);
     }
     world.vanish(&["n4"]);
     assert_eq!(world.after(SECOND).brake, Some(Brake { absent: 3, of: 5 }));
@@ -227,7 +227,7 @@ fn a_new_leader_knows_who_was_marked_and_takes_the_others_for_vanished_now() {
     world.elect();
     let verdict = world.after(Duration::ZERO);
     assert_eq!((verdict.brake, verdict.marked.len(), verdict.vanished), (None, 1, 2), "two of four");
-    assert_eq!(marked(&world.after(SETTINGS.spread())), ["n3", "n4"]);
+    assert_eq!(marked(&world.after(SPREAD)), ["n3", "n4"]);
 
     // A brake survives a change of leaders, whenever that is.
     let mut world = World::of(5);
@@ -253,7 +253,7 @@ fn a_node_that_is_new_has_time_to_come() {
         world.back(&format!("n{number}"));
     }
     assert!(world.after(SECOND).mark.is_empty());
-    assert_eq!(marked(&world.after(2 * TTL)), ["n9"]);
+    assert_eq!(marked(&world.after(2 * TTL + SPREAD)), ["n9"]);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn a_clock_that_is_wrong_removes_nothing_at_once() {
     let mut world = World::of(4);
     world.vanish(&["n2"]);
     world.after(Duration::ZERO);
-    world.after(SECOND);
+    world.after(SPREAD);
     world.now.wall += 100 * REAP;
     let verdict = world.after(SECOND);
     assert_eq!((verdict.remove.len(), verdict.again.is_some()), (0, true));
@@ -339,7 +339,7 @@ fn strangers_and_the_own_node_are_left_alone() {
     assert_eq!(world.after(REAP), Verdict { present: 3, ..Verdict::default() });
     world.vanish(&["n2"]);
     world.after(Duration::ZERO);
-    assert_eq!(marked(&world.after(SECOND)), ["N2"], "as the catalog spells it");
+    assert_eq!(marked(&world.after(SPREAD)), ["N2"], "as the catalog spells it");
 }
 
 #[test]
@@ -415,7 +415,7 @@ proptest! {
                 prop_assert!(name != "n1", "the own node");
                 prop_assert!(!world.present.contains(name), "a node that is present");
                 prop_assert!(of(name).ours, "a node without our mark");
-                prop_assert!(now >= missed[name] + ALONE, "a node that was never missed before");
+                prop_assert!(now >= missed[name] + SPREAD, "a node that was never missed before");
                 prop_assert!(verdict.brake.is_none(), "under the brake");
             }
             for name in verdict.mark.keys() {

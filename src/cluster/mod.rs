@@ -23,7 +23,7 @@
 //!
 //! # At rest
 //!
-//! Per agent a renewal and a look at its own key every third of a TTL; a blocking query (on the leader's key; the leader: on the
+//! Per agent a renewal every second and a look at its own key every third of a TTL; a blocking query (on the leader's key; the leader: on the
 //! live keys, with three lists every 45 s). No write.
 
 mod follow;

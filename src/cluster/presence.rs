@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::judge::RENEW_EVERY;
 use super::keys::stamp;
 use super::{FAREWELL, Leave, Room};
 use crate::backoff::Backoff;
@@ -55,6 +56,8 @@ struct Presence<'a, M, S> {
     confirmed: bool,
     /// When the check is next looked at.
     look: Instant,
+    /// When the key is next looked at.
+    key_at: Instant,
 }
 
 /// Until `shutdown`.
@@ -75,6 +78,7 @@ pub(super) async fn run<M: Members, S: Store>(
         times: 0,
         confirmed: false,
         look: now,
+        key_at: now,
     };
     tokio::select! {
         () = presence.stay() => {}
@@ -85,8 +89,8 @@ pub(super) async fn run<M: Members, S: Store>(
 
 impl<M: Members, S: Store> Presence<'_, M, S> {
     async fn stay(&mut self) {
-        let every = self.room.settings.ttl / 3;
-        let (mut keeping, mut showing) = (Backoff::new(FIRST, every), Backoff::new(FIRST, every));
+        let patience = self.room.settings.ttl / 3;
+        let (mut keeping, mut showing) = (Backoff::new(FIRST, patience), Backoff::new(FIRST, patience));
         let mut due = Instant::now();
         let mut caller_lives = true;
         loop {
@@ -94,7 +98,7 @@ impl<M: Members, S: Store> Presence<'_, M, S> {
                 due = match self.keep().await {
                     Ok(()) => {
                         keeping.reset();
-                        Instant::now() + every
+                        Instant::now() + RENEW_EVERY
                     }
                     Err(fault) => {
                         let wait = keeping.next(fastrand::f64());
@@ -151,6 +155,10 @@ impl<M: Members, S: Store> Presence<'_, M, S> {
     async fn keep(&mut self) -> Result<(), Fault> {
         if let Some(session) = self.session.clone() {
             if self.room.store.session_renew(&session).await? {
+                if *self.held.borrow() && Instant::now() < self.key_at {
+                    return Ok(());
+                }
+                self.key_at = Instant::now() + self.room.settings.ttl / 3;
                 let entry = self.room.store.get(&self.key()).await?;
                 if entry.is_some_and(|entry| entry.session.as_ref() == Some(&session)) {
                     return Ok(());

@@ -13,13 +13,15 @@ const MESSAGE_LIMIT: usize = 300;
 const FORBIDDEN: [&str; 2] = ["permission denied", "acl not found"];
 
 /// The thing that the call speaks about is not there. 500 up to 1.10, 404 from 1.11 on.
-const NOT_FOUND: [&str; 6] = [
+const NOT_FOUND: [&str; 7] = [
     "unknown service",
     "unknown check",
     "does not have associated ttl",
     "not associated with a ttl",
     "unknown session",
     "invalid session",
+    // A session on a node that is about to be registered.
+    "missing node registration",
 ];
 
 /// The definition is at fault. 400 from an agent; inside a 500 from the catalog, and for script checks everywhere.
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn status_and_body_together_decide_the_class() {
-        let cases: [(u16, &str, Class); 34] = [
+        let cases: [(u16, &str, Class); 35] = [
             // Rights.
             (403, "Permission denied: Missing service:write on a", Class::Denied),
             (403, "ACL not found", Class::Denied),
@@ -114,6 +116,7 @@ mod tests {
             (404, "Unknown check ID \"nope\". Ensure that the check ID is passed, not the check name.", Class::Gone),
             (404, "unknown service ID: nope", Class::Gone),
             (500, "rpc error making call: invalid session \"3c1d\"", Class::Gone),
+            (500, "rpc error making call: Missing node registration", Class::Gone),
             // Rejected.
             (400, "Missing service name", Class::Rejected),
             (400, "Invalid service address", Class::Rejected),

@@ -223,10 +223,14 @@ impl Store for KvStore {
     }
 }
 
-/// Only a session can be something that Consul does not know here; any other 404 is none of Consul's.
+/// Only a session, or its node, can be something that Consul does not know here; any other 404 is none of Consul's.
 pub(super) fn about_a_session(error: ConsulError) -> ConsulError {
+    let known = |message: &str| {
+        let message = message.to_lowercase();
+        message.contains("session") || message.contains("missing node")
+    };
     match error {
-        ConsulError::NotFound { call, message } if !message.to_lowercase().contains("session") => no_consul(call),
+        ConsulError::NotFound { call, message } if !known(&message) => no_consul(call),
         other => other,
     }
 }

@@ -191,12 +191,7 @@ impl Members for ClusterClient {
         // A second one would be in nobody's hands until it expires.
         let create = Call { once: true, ..Call::put(call, &["v1", "session", "create"], Some(body)) };
         let answer = self.client.call(create).await;
-        let answer = answer.map_err(|error| match about_a_session(error) {
-            ConsulError::Unwell { call, message, .. } if message.to_lowercase().contains("missing node") => {
-                ConsulError::NotFound { call, message }
-            }
-            other => needs(other, &rule("session", session.node, "write")),
-        })?;
+        let answer = answer.map_err(|error| needs(about_a_session(error), &rule("session", session.node, "write")))?;
         let SessionAnswer { id } = decode(call, &answer.body)?;
         if id.is_empty() {
             return Err(ConsulError::Unreadable { call, reason: "it has no id".to_owned() });
