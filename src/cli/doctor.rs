@@ -12,7 +12,8 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::output::{add_line, print};
-use crate::agent::{self, Clients};
+use crate::agent::way::Mode;
+use crate::agent::{self, Clients, external as agent_external};
 use crate::config::{self, Config, HostAddress};
 use crate::consul::{AgentFacts, Client, ConsulError, Right};
 use crate::docker::{ContainerId, DockerEngine, DockerError, Engine as _, EngineInfo};
@@ -61,6 +62,8 @@ pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>)
     let Clients { docker: engine, consul } = &clients;
     let found = look_at_docker(&config, engine, &mut report).await;
     let seen = look_at_consul(&config, consul, found.as_ref().map(|(info, _)| info), &mut report).await;
+    // On which node the sessions of healing are.
+    let mut node = seen.node.clone();
     if let Some((info, live)) = &found {
         report.title("address to advertise");
         let choice = agent::address(&config, engine, info, seen.facts.as_ref()).await;
@@ -76,10 +79,18 @@ pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>)
         let settings = agent::settings(&config, info, &choice);
         let way = agent::way_of(&config, info, &settings, seen.facts.as_ref());
         external::look(&config, consul, info, &settings, &way, seen.access_control, &mut report).await;
+        if way.mode == Mode::Catalog {
+            agent_external::node(&settings, &info.name).name().clone_into(&mut node);
+        }
         let names = wanted::look(engine, &settings, live, &mut report).await;
         if seen.access_control {
             wanted::rights(consul, &names, &mut report).await;
         }
+    }
+    if seen.access_control {
+        let host = found.as_ref().map(|(info, _)| info.name.as_str());
+        let ours = config.node.as_deref().or(host).unwrap_or(&node);
+        healing::rights(&config, consul, ours, &node, &mut report).await;
     }
     let verdict = match report.problems {
         0 => "all is well".to_owned(),
@@ -164,6 +175,8 @@ struct Seen {
     facts: Option<AgentFacts>,
     /// There are rights, and they can be asked for.
     access_control: bool,
+    /// Consul's agent is on this node, as far as that can be known.
+    node: String,
 }
 
 async fn look_at_consul(config: &Config, client: &Client, info: Option<&EngineInfo>, report: &mut Report) -> Seen {
@@ -237,9 +250,5 @@ async fn look_at_consul(config: &Config, client: &Client, info: Option<&EngineIn
         // Not a documented API: its failure says nothing about the rights.
         Err(error) => report.info(&format!("the rights of the token cannot be asked for: {error}")),
     }
-    if access_control {
-        let ours = config.node.as_deref().or(info.map(|info| info.name.as_str())).unwrap_or(&node);
-        healing::rights(config, client, ours, &node, report).await;
-    }
-    Seen { facts, access_control }
+    Seen { facts, access_control, node }
 }

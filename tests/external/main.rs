@@ -1,7 +1,7 @@
 //! A node without a Consul agent (`REMORA_CONSUL_MODE=catalog`), against a real Docker Engine and a real Consul.
 //!
 //! * `publish`: what runs stands in the catalog, and is repaired there. * `checks`: probes and reports. * `nodes`: who is dead, who
-//!   is back, and what becomes of a change of mode.
+//!   is back, and what becomes of a change of mode. * `rights`: what a token needs, in both modes.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +18,7 @@ mod support;
 mod checks;
 mod nodes;
 mod publish;
+mod rights;
 
 use support::scene::{Plan, Scene};
 

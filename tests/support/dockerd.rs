@@ -6,37 +6,53 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
 use super::docker::Engine;
+use super::netns::Namespace;
 use super::{eventually, http_client, signal};
 
 /// A running (or stopped) `dockerd`; ends with the value.
 pub struct Dockerd {
     folder: Option<tempfile::TempDir>,
     live_restore: bool,
-    bridge: bool,
+    bridge: Bridge,
     shares_identity: bool,
     storage_driver: String,
-    /// Sleeps in the network namespace, so that it outlives a stopped daemon.
-    namespace: Child,
+    namespace: Arc<Namespace>,
     child: Option<Child>,
+}
+
+/// What its containers are connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Bridge {
+    None,
+    Usual,
+    /// With this address and network: hosts that see each other's must not have the same.
+    At(String),
 }
 
 impl Dockerd {
     /// Starts one without a bridge; `None`, with the reason on standard error, where that is not possible: not root, or no `dockerd`.
     pub async fn start(live_restore: bool) -> Option<Self> {
-        Self::start_as(live_restore, false).await
+        Self::start_as(live_restore, Bridge::None, None).await
     }
 
     /// The same, with a bridge of its own, so that containers have networks and published ports.
     pub async fn start_with_bridge(live_restore: bool) -> Option<Self> {
-        Self::start_as(live_restore, true).await
+        Self::start_as(live_restore, Bridge::Usual, None).await
     }
 
-    async fn start_as(live_restore: bool, bridge: bool) -> Option<Self> {
+    /// The engine of a host: in this network namespace, with a bridge at this address (`172.31.1.1/24`).
+    pub async fn start_on(host: Arc<Namespace>, live_restore: bool, bridge: &str) -> Self {
+        let started = Self::start_as(live_restore, Bridge::At(bridge.to_owned()), Some(host)).await;
+        started.expect("the hosts of a cluster need root, and `dockerd` on the PATH")
+    }
+
+    async fn start_as(live_restore: bool, bridge: Bridge, host: Option<Arc<Namespace>>) -> Option<Self> {
         let root = std::fs::read_to_string("/proc/self/status").unwrap().lines().any(|line| {
             // Real, effective, saved and file-system user.
             line.split_whitespace().eq(["Uid:", "0", "0", "0", "0"])
@@ -52,13 +68,7 @@ impl Dockerd {
             .any(|it| String::from_utf8_lossy(&version.stdout).starts_with(it));
         let info = Engine::connect("dockerd").await.info().await;
         let storage_driver = info["Driver"].as_str().unwrap().to_owned();
-        let namespace =
-            Command::new("unshare").args(["--net", "sleep", "infinity"]).kill_on_drop(true).spawn().unwrap();
-        let (own, other) = (namespace_of("self"), namespace.id().unwrap().to_string());
-        eventually("a network namespace", Duration::from_secs(5), async || {
-            if namespace_of(&other) == own { Err("still the machine's own".to_owned()) } else { Ok(()) }
-        })
-        .await;
+        let namespace = host.unwrap_or_else(|| Arc::new(Namespace::new()));
         let folder = tempfile::Builder::new().prefix("remora-dockerd-").tempdir().unwrap();
         let folder = Some(folder);
         let mut dockerd =
@@ -104,14 +114,27 @@ impl Dockerd {
         child.wait().await.unwrap();
     }
 
+    /// As a host that loses its power: the daemon, what it runs by, and its containers are gone at once.
+    pub async fn lose_power(&mut self, containers: &[u32]) {
+        let mut child = self.child.take().expect("dockerd runs");
+        let runtime = std::fs::read_to_string(self.path("exec").join("containerd/containerd.pid"));
+        let others = runtime.ok().and_then(|pid| pid.trim().parse().ok()).into_iter().chain(containers.iter().copied());
+        child.kill().await.unwrap();
+        for pid in others {
+            // One that has ended meanwhile is what is wanted.
+            let _gone = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+        }
+    }
+
     /// Starts it again after [`Dockerd::stop`].
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "dockerd runs already");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("dockerd.log")).unwrap();
         self.configure();
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.namespace.id().unwrap())).arg("dockerd");
+        let [enter, where_to] = self.namespace.enter();
+        let mut command = Command::new(enter);
         command
+            .args([&where_to, "dockerd"])
             .arg("--data-root")
             .arg(self.path("data"))
             .arg("--exec-root")
@@ -126,9 +149,11 @@ impl Dockerd {
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(false);
-        if !self.bridge {
-            command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false"]);
-        }
+        match &self.bridge {
+            Bridge::None => command.args(["--bridge", "none", "--iptables=false", "--ip-forward=false"]),
+            Bridge::Usual => &mut command,
+            Bridge::At(address) => command.args(["--bip", address]),
+        };
         self.child = Some(command.spawn().unwrap());
         let socket = self.socket();
         eventually("a second Docker Engine", Duration::from_secs(30), async || {
@@ -165,9 +190,4 @@ impl Drop for Dockerd {
         );
         drop(std::process::Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status());
     }
-}
-
-/// Which network namespace a process is in.
-fn namespace_of(process: &str) -> PathBuf {
-    std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap()
 }

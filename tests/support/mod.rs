@@ -4,6 +4,7 @@
 //! * `consul`: a Consul agent of one's own, that can be stopped, restarted without its data, and frozen.
 //! * `docker`: the engine's API, the test image, containers that are gone when the test is.
 //! * `dockerd`: a second engine, for the tests that restart one (nobody restarts the machine's own).
+//! * `netns`: a host of one's own, as far as the network goes.
 //! * `proxy`: stands between two parties and cuts, refuses, freezes, strands, and notes the HTTP requests that pass.
 //! * `remora`: the program under test as a process: environment, log, readiness, signals, memory, CPU time.
 //! * `catalog`: what Consul says, and the comparison with what really runs.
@@ -20,6 +21,7 @@ pub mod catalog;
 pub mod consul;
 pub mod docker;
 pub mod dockerd;
+pub mod netns;
 pub mod page;
 pub mod proxy;
 pub mod remora;

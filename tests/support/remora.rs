@@ -1,6 +1,7 @@
 //! The program under test as a process.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
+use super::netns::Namespace;
 use super::{eventually, free_port, http_client, signal};
 
 /// The address that it advertises in the tests: of a range that is reserved for documentation, so that nothing else in a
@@ -18,8 +20,10 @@ pub const ADDRESS: &str = "198.51.100.7";
 /// A Remora process; killed with the value.
 pub struct Remora {
     program: PathBuf,
+    /// What is put before the program: how to enter another network namespace.
+    enter: Vec<String>,
     environment: BTreeMap<String, String>,
-    http_port: u16,
+    http: SocketAddr,
     child: Option<Child>,
     pid: u32,
     log: Arc<Mutex<Vec<String>>>,
@@ -29,13 +33,13 @@ impl Remora {
     /// A Remora that is not running yet. `docker` is the socket, `consul` a URL, `run` the value of the label that its
     /// containers carry, `node` the first part of its service ids.
     pub fn new(docker: &Path, consul: &str, run: &str, node: &str) -> Self {
-        let http_port = free_port();
+        let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let environment = [
             ("DOCKER_HOST", format!("unix://{}", docker.display())),
             ("CONSUL_HTTP_ADDR", consul.to_owned()),
             ("REMORA_NODE", node.to_owned()),
             ("REMORA_ADDRESS", ADDRESS.to_owned()),
-            ("REMORA_HTTP_ADDR", format!("127.0.0.1:{http_port}")),
+            ("REMORA_HTTP_ADDR", http.to_string()),
             ("REMORA_INCLUDE", format!("label:{}={run}", super::docker::RUN_LABEL)),
             ("REMORA_LOG", "remora=debug,info".to_owned()),
             // What these tests kill stays dead, however long they look at it. Those of healing switch it on.
@@ -43,12 +47,21 @@ impl Remora {
         ];
         Self {
             program: program(),
+            enter: Vec::new(),
             environment: environment.map(|(name, value)| (name.to_owned(), value)).into(),
-            http_port,
+            http,
             child: None,
             pid: 0,
             log: Arc::default(),
         }
+    }
+
+    /// Lets it run on another host, which has this address.
+    pub fn live_on(&mut self, host: &Namespace, address: Ipv4Addr) {
+        self.enter = host.enter().into();
+        self.http.set_ip(address.into());
+        self.set("REMORA_HTTP_ADDR", &self.http.to_string());
+        self.set("REMORA_ADDRESS", &address.to_string());
     }
 
     /// Sets a variable for the next start.
@@ -59,7 +72,10 @@ impl Remora {
     /// Starts it.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "Remora runs already");
-        let mut child = Command::new(&self.program)
+        let program = self.program.display().to_string();
+        let mut words = self.enter.iter().chain([&program]);
+        let mut child = Command::new(words.next().expect("at least the program"))
+            .args(words)
             // Nothing of the machine's own CONSUL_* and DOCKER_* variables.
             .env_clear()
             .envs(&self.environment)
@@ -106,6 +122,15 @@ impl Remora {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
+    /// Another process of the same program, with the same variables: a command. Its exit code, and what it says.
+    pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env_clear().envs(&self.environment).stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("it ends").unwrap();
+        let told = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        (output.status.code(), told.concat())
+    }
+
     /// SIGTERM, and how it ended.
     pub async fn terminate(&mut self) -> ExitStatus {
         signal(self.pid, "TERM");
@@ -142,7 +167,7 @@ impl Remora {
 
     /// Where its own HTTP server listens.
     pub fn http_port(&self) -> u16 {
-        self.http_port
+        self.http.port()
     }
 
     /// Resident memory (`VmRSS`), in KiB.
@@ -164,7 +189,7 @@ impl Remora {
     }
 
     fn http(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.http_port)
+        format!("http://{}{path}", self.http)
     }
 }
 

@@ -45,6 +45,7 @@ pub struct Plan {
     started: bool,
     alone: bool,
     engine: Option<std::path::PathBuf>,
+    consul: super::consul::Options,
 }
 
 impl Scene {
@@ -55,7 +56,14 @@ impl Scene {
 
     /// The same, with wishes.
     pub fn plan(test: &'static str) -> Plan {
-        Plan { test, environment: Vec::new(), started: true, alone: false, engine: None }
+        Plan {
+            test,
+            environment: Vec::new(),
+            started: true,
+            alone: false,
+            engine: None,
+            consul: super::consul::Options::default(),
+        }
     }
 
     /// A service id of this scene.
@@ -120,6 +128,12 @@ impl Plan {
         self
     }
 
+    /// Another Consul than the plainest one.
+    pub fn consul(mut self, options: super::consul::Options) -> Self {
+        self.consul = options;
+        self
+    }
+
     /// Builds it.
     pub async fn start(self) -> Scene {
         static MACHINE: std::sync::LazyLock<std::sync::Arc<RwLock<()>>> =
@@ -135,7 +149,7 @@ impl Plan {
             Some(socket) => Engine::connect_to(socket, &node).await,
             None => Engine::connect(&node).await,
         };
-        let consul = Consul::start().await;
+        let consul = Consul::start_with(self.consul).await;
         let docker_proxy = Proxy::unix(engine.socket()).await;
         let consul_proxy = Proxy::tcp(consul.url().rsplit(':').next().unwrap().parse().unwrap()).await;
         let mut remora = remora(&engine, docker_proxy.path(), consul_proxy.port(), &node);

@@ -31,6 +31,7 @@ fn judge(config: &Config, answer: &Result<Option<Vec<Right>>, ConsulError>, repo
         Err(error @ ConsulError::Forbidden { .. }) => return report.bad(&error.to_string(), advice::consul(error)),
         Err(error) => return report.info(&format!("the rights that healing needs cannot be asked for: {error}")),
     };
+    report.title("healing");
     let local = config.heal.without_consul == WithoutConsul::Local;
     let (keys, sessions): (Vec<&Right>, Vec<&Right>) = rights.iter().partition(|right| right.resource == "key");
     let lacks = |rights: &[&Right]| rights.iter().any(|right| !right.allowed);

@@ -1,0 +1,129 @@
+//! What a token needs: in either mode it all works with exactly the policy that the documentation names, and each rule that is missing is
+//! told with what it is for. The policies are read from the pages.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::catalog::{Catalog, compare};
+use crate::support::consul::{Consul, Options};
+use crate::support::eventually;
+use crate::support::scene::Scene;
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// The rules of a page's first policy, a line each, for this node.
+fn documented(page: &str, node: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page)).unwrap();
+    let policy = page.split_once("```hcl\n").and_then(|(_, rest)| rest.split_once("\n```")).expect("a policy").0;
+    let rules =
+        policy.lines().map(|line| line.split('#').next().unwrap().trim().replace("\"n1\"", &format!("\"{node}\"")));
+    rules.filter(|rule| !rule.is_empty()).collect()
+}
+
+async fn policy(consul: &Consul, name: &str, rules: &str) {
+    consul.put("/v1/acl/policy", &json!({"Name": name, "Rules": rules}).to_string()).await;
+}
+
+/// A token with these rules.
+async fn token(consul: &Consul, name: &str, rules: &[String]) -> String {
+    policy(consul, name, &rules.join("\n")).await;
+    let body = json!({"Policies": [{"Name": name}]}).to_string();
+    let (status, answer) = consul.raw("PUT", "/v1/acl/token", &body).await;
+    assert_eq!(status, 200, "{answer}");
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    answer["SecretID"].as_str().unwrap().to_owned()
+}
+
+/// Default deny, and a Remora that has not been started yet.
+async fn scene(test: &'static str, mode: &str) -> Scene {
+    let plan = Scene::plan(test).consul(Options { acl: true, ..Options::default() }).not_started();
+    let plan = plan.env("REMORA_CONSUL_MODE", mode).env("REMORA_NODE_TTL", "10s");
+    let plan = plan.env("REMORA_HEAL", "on").env("REMORA_HEAL_HOLDOFF", "1s");
+    let scene = plan.start().await;
+    // The judge looks without a token.
+    policy(&scene.consul, "look", r#"node_prefix "" { policy = "read" } service_prefix "" { policy = "read" }"#).await;
+    let anonymous = "00000000-0000-0000-0000-000000000002";
+    let body = json!({"AccessorID": anonymous, "SecretID": "anonymous", "Policies": [{"Name": "look"}]});
+    scene.consul.put(&format!("/v1/acl/token/{anonymous}"), &body.to_string()).await;
+    scene
+}
+
+/// It publishes, heals, and has nothing to complain about.
+async fn works(scene: &mut Scene) {
+    scene.remora.spawn();
+    scene.remora.ready().await;
+    let web = scene.engine.container("web").publish(80).label("remora.heal.grace", "0s").run().await;
+    scene.settled(SOON).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    scene.engine.kill(&web, "KILL").await;
+    let catalog = Catalog::new(&scene.consul.url());
+    eventually("replaced", Duration::from_secs(60), async || {
+        let now = scene.engine.inspect_name(&web.name).await.ok_or("nobody has its name")?;
+        if now["Id"] == web.id.as_str() || now["State"]["Running"] != true {
+            return Err("not yet".to_owned());
+        }
+        compare(&scene.engine.truth(&scene.node).await, &catalog.of_node(&scene.node).await?)
+    })
+    .await;
+    eventually("told", Duration::from_secs(60), async || {
+        match scene.consul.raw("GET", "/v1/kv/remora/?keys", "").await.1 {
+            keys if keys.contains("/events/") => Ok(()),
+            keys => Err(keys),
+        }
+    })
+    .await;
+    let (code, told) = scene.remora.command(&["doctor"]).await;
+    assert!(code == Some(0) && !told.contains("BAD"), "{told}");
+    let denied: Vec<String> = scene.remora.log().into_iter().filter(|line| line.contains("policy =")).collect();
+    assert_eq!(denied, [""; 0]);
+}
+
+/// Each rule is left out once: `remora doctor` asks for it.
+async fn each_is_missed(scene: &mut Scene, rules: &[String]) {
+    for (left_out, rule) in rules.iter().enumerate() {
+        let rest: Vec<String> =
+            rules.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, it)| it.clone()).collect();
+        let secret = token(&scene.consul, &format!("without-{left_out}"), &rest).await;
+        scene.remora.set("CONSUL_HTTP_TOKEN", &secret);
+        let (code, told) = scene.remora.command(&["doctor"]).await;
+        if rule.starts_with("agent") {
+            // With an address that is set it is all the same.
+            assert!(code == Some(0) && told.contains("agent:read is missing"), "without {rule}: {told}");
+            continue;
+        }
+        // `node_prefix "" { policy = "read" }`: which right to what, for some name or for all.
+        let resource = rule.split(['_', ' ']).next().unwrap();
+        let right = if rule.contains("\"read\"") { "read" } else { "write" };
+        let named = told.lines().any(|line| {
+            let words = line
+                .split_once(&format!("{resource}_prefix \""))
+                .or_else(|| line.split_once(&format!("{resource} \"")));
+            words.is_some_and(|(_, rest)| rest.contains(&format!("\" {{ policy = \"{right}\" }}")))
+        });
+        assert!(code == Some(1) && named, "without {rule}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_agent_the_documented_policy_is_enough_and_none_of_it_is_too_much() {
+    let mut scene = scene("rightscat", "catalog").await;
+    let rules = documented("external.md", &scene.node);
+    assert!(rules.len() >= 5, "{rules:?}");
+    let secret = token(&scene.consul, "documented", &rules).await;
+    scene.remora.set("CONSUL_HTTP_TOKEN", &secret);
+    works(&mut scene).await;
+    each_is_missed(&mut scene, &rules).await;
+}
+
+#[tokio::test]
+async fn with_an_agent_the_documented_policy_is_enough_and_none_of_it_is_too_much() {
+    let mut scene = scene("rightsagent", "agent").await;
+    let rules = documented("install.md", Consul::NODE);
+    assert!(rules.len() >= 5, "{rules:?}");
+    let secret = token(&scene.consul, "documented", &rules).await;
+    scene.remora.set("CONSUL_HTTP_TOKEN", &secret);
+    works(&mut scene).await;
+    each_is_missed(&mut scene, &rules).await;
+}
