@@ -2,7 +2,7 @@
 # Measures Remora against the floor on this machine's Docker Engine and a real Consul, and prints the table of
 # docs/performance.md:
 #
-#   docker/bench.sh [--quick] [--minutes N]
+#   docker/bench.sh [--quick] [--minutes N] [--idle-only | --catalog-only]
 #
 # What is measured is the static release binary, as it is in the image: a dynamic one counts the C library's pages as its own.
 # Needs cargo and a Docker Engine; the rest comes as it does for docker/test.sh.

@@ -19,6 +19,25 @@ pub enum Contender {
     Remora,
 }
 
+/// Where the two register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// With the Consul agent of this node.
+    Agent,
+    /// On a node of their own in the cluster's catalog.
+    Catalog,
+}
+
+impl Way {
+    /// As in `REMORA_CONSUL_MODE`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Catalog => "catalog",
+        }
+    }
+}
+
 /// A contender that runs; ends with the value.
 pub enum Running {
     Floor(Child),
@@ -38,10 +57,10 @@ impl Contender {
     }
 
     /// Starts it, without waiting for anything.
-    pub fn spawn(self, engine: &Engine, consul: &str) -> Running {
+    pub fn spawn(self, way: Way, engine: &Engine, consul: &str) -> Running {
         match self {
-            Self::Floor => Running::Floor(spawn_floor(engine.socket(), consul, engine.run())),
-            Self::Remora => Running::Remora(Box::new(spawn_remora(engine, consul))),
+            Self::Floor => Running::Floor(spawn_floor(way, engine.socket(), consul, engine.run())),
+            Self::Remora => Running::Remora(Box::new(spawn_remora(way, engine, consul))),
         }
     }
 }
@@ -68,20 +87,21 @@ impl Running {
 }
 
 /// Remora as an operator would run it: with the log at its default level.
-pub fn spawn_remora(engine: &Engine, consul: &str) -> Remora {
+pub fn spawn_remora(way: Way, engine: &Engine, consul: &str) -> Remora {
     let mut remora = Remora::new(engine.socket(), consul, engine.run(), Contender::Remora.node());
     // As it runs unless it is told otherwise.
     remora.set("REMORA_HEAL", "on");
     remora.set("REMORA_LOG", "info");
+    remora.set("REMORA_CONSUL_MODE", way.word());
     remora.spawn();
     remora
 }
 
-fn spawn_floor(socket: &Path, consul: &str, run: &str) -> Child {
+fn spawn_floor(way: Way, socket: &Path, consul: &str, run: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .arg(floor::ARGUMENT)
         .arg(socket)
-        .args([consul, run])
+        .args([consul, run, way.word()])
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

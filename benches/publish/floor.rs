@@ -6,9 +6,11 @@ use std::collections::HashMap;
 use bollard::Docker;
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
 use futures_util::{StreamExt as _, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{docker::RUN_LABEL, http_client};
+use crate::support::docker::RUN_LABEL;
+use crate::support::http_client;
+use crate::support::remora::ADDRESS;
 
 /// First argument of the process that is the floor.
 pub const ARGUMENT: &str = "--floor";
@@ -19,12 +21,22 @@ pub const READY: &str = "ready";
 /// Registrations at a time at its start: as many as Remora's.
 const CONCURRENCY: usize = 8;
 
-/// Arguments: Docker's socket, Consul's URL, the run id of the containers. Runs until it is killed.
+/// How it talks to Consul.
+struct Writer<'a> {
+    http: reqwest::Client,
+    consul: &'a str,
+    catalog: bool,
+}
+
+/// Arguments: Docker's socket, Consul's URL, the run id of the containers, `agent` or `catalog`. Runs until it is killed.
 pub async fn run(arguments: &[String]) {
-    let [socket, consul, run] = arguments else { panic!("{ARGUMENT} SOCKET CONSUL RUN") };
+    let [socket, consul, run, way] = arguments else { panic!("{ARGUMENT} SOCKET CONSUL RUN WAY") };
+    let writer = Writer { http: http_client(None), consul, catalog: way == "catalog" };
+    if writer.catalog {
+        writer.put("/v1/catalog/register", &json!({"Node": NODE, "Address": ADDRESS})).await;
+    }
     let docker = Docker::connect_with_unix(socket, 120, bollard::API_DEFAULT_VERSION).unwrap();
     let docker = docker.negotiate_version().await.unwrap();
-    let http = http_client(None);
     let label = ("label".to_owned(), vec![format!("{RUN_LABEL}={run}")]);
     let actions = ("event".to_owned(), vec!["start".to_owned(), "die".to_owned()]);
     let filters = Some(HashMap::from([label.clone(), actions]));
@@ -34,8 +46,8 @@ pub async fn run(arguments: &[String]) {
     let running = docker.list_containers(Some(options)).await.unwrap();
     stream::iter(running)
         .for_each_concurrent(CONCURRENCY, |container| {
-            let (docker, http) = (&docker, &http);
-            async move { register(docker, http, consul, &container.id.unwrap()).await }
+            let (docker, writer) = (&docker, &writer);
+            async move { writer.register(docker, &container.id.unwrap()).await }
         })
         .await;
     println!("{READY}");
@@ -44,26 +56,52 @@ pub async fn run(arguments: &[String]) {
         let event = event.unwrap();
         let actor = event.actor.unwrap();
         if event.action.as_deref() == Some("start") {
-            register(&docker, &http, consul, &actor.id.unwrap()).await;
+            writer.register(&docker, &actor.id.unwrap()).await;
         } else {
-            let id = format!("{NODE}:{}:80", actor.attributes.unwrap()["name"]);
-            let url = format!("{consul}/v1/agent/service/deregister/{id}");
-            http.put(url).send().await.unwrap().error_for_status().unwrap();
+            writer.deregister(&format!("{NODE}:{}:80", actor.attributes.unwrap()["name"])).await;
         }
     }
 }
 
-async fn register(docker: &Docker, http: &reqwest::Client, consul: &str, container: &str) {
-    let container = docker.inspect_container(container, None::<InspectContainerOptions>).await.unwrap();
-    let id = format!("{NODE}:{}:80", container.name.unwrap().trim_start_matches('/'));
-    let ports = container.network_settings.unwrap().ports.unwrap();
-    let port: u16 = ports["80/tcp"].as_ref().unwrap()[0].host_port.as_ref().unwrap().parse().unwrap();
-    let check = json!({"CheckID": format!("{id}:docker"), "Name": "docker", "TTL": "24h", "Status": "passing"});
-    let labels = container.config.unwrap().labels.unwrap();
-    let body = json!({
-        "ID": id, "Name": labels["SERVICE_NAME"], "Address": crate::support::remora::ADDRESS, "Port": port,
-        "Meta": {"container-id": container.id}, "Checks": [check],
-    });
-    let url = format!("{consul}/v1/agent/service/register");
-    http.put(url).json(&body).send().await.unwrap().error_for_status().unwrap();
+impl Writer<'_> {
+    async fn register(&self, docker: &Docker, container: &str) {
+        let container = docker.inspect_container(container, None::<InspectContainerOptions>).await.unwrap();
+        let id = format!("{NODE}:{}:80", container.name.unwrap().trim_start_matches('/'));
+        let ports = container.network_settings.unwrap().ports.unwrap();
+        let port: u16 = ports["80/tcp"].as_ref().unwrap()[0].host_port.as_ref().unwrap().parse().unwrap();
+        let labels = container.config.unwrap().labels.unwrap();
+        let mut service = json!({
+            "ID": id, "Address": ADDRESS, "Port": port, "Meta": {"container-id": container.id},
+        });
+        let (name, check_id) = (&labels["SERVICE_NAME"], format!("{id}:docker"));
+        if self.catalog {
+            service["Service"] = name.as_str().into();
+            let check =
+                json!({"Node": NODE, "CheckID": check_id, "Name": "docker", "Status": "passing", "ServiceID": id});
+            let both = json!([
+                {"Service": {"Verb": "set", "Node": NODE, "Service": service}},
+                {"Check": {"Verb": "set", "Check": check}},
+            ]);
+            self.put("/v1/txn", &both).await;
+        } else {
+            service["Name"] = name.as_str().into();
+            service["Checks"] = json!([{"CheckID": check_id, "Name": "docker", "TTL": "24h", "Status": "passing"}]);
+            self.put("/v1/agent/service/register", &service).await;
+        }
+    }
+
+    async fn deregister(&self, id: &str) {
+        if self.catalog {
+            let gone = json!([{"Service": {"Verb": "delete", "Node": NODE, "Service": {"ID": id}}}]);
+            self.put("/v1/txn", &gone).await;
+        } else {
+            self.put(&format!("/v1/agent/service/deregister/{id}"), &json!(null)).await;
+        }
+    }
+
+    async fn put(&self, path: &str, body: &Value) {
+        let request = self.http.put(format!("{}{path}", self.consul));
+        let request = if body.is_null() { request } else { request.json(body) };
+        request.send().await.unwrap().error_for_status().unwrap();
+    }
 }

@@ -1,4 +1,4 @@
-//! The benchmark: `docker/bench.sh [--quick] [--minutes 10] [--idle-only]`.
+//! The benchmark: `docker/bench.sh [--quick] [--minutes 10] [--idle-only | --catalog-only]`.
 //!
 //! Measures Remora on a real Docker Engine and a real Consul, next to the floor measured in the same run, prints a table and
 //! puts it into `docs/performance.md`. The floor is the least that a client of Docker and Consul can do ([`floor`]), run as a
@@ -51,13 +51,18 @@ fn main() {
     }
     let mut scale =
         Scale { starts: 200, block: 10, many: 300, cold_starts: 5, checked: 100, idle: Duration::from_secs(60) };
-    let quick = arguments.iter().any(|it| it == "--quick");
-    let idle_only = arguments.iter().any(|it| it == "--idle-only");
+    let has = |flag: &str| arguments.iter().any(|it| it == flag);
+    let quick = has("--quick");
+    let part = match (has("--idle-only"), has("--catalog-only")) {
+        (true, _) => rows::Part::Idle,
+        (_, true) => rows::Part::Catalog,
+        _ => rows::Part::All,
+    };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             // cargo's own, and the one that has been read
-            "--bench" | "--idle-only" => {}
+            "--bench" | "--idle-only" | "--catalog-only" => {}
             "--quick" => {
                 scale =
                     Scale { starts: 20, many: 40, cold_starts: 2, checked: 10, idle: Duration::from_secs(20), ..scale }
@@ -67,14 +72,14 @@ fn main() {
                 scale.idle = Duration::from_secs(60 * minutes.expect("--minutes takes a whole number"));
             }
             other => {
-                println!("unknown argument {other}; known: --quick, --minutes N, --idle-only");
+                println!("unknown argument {other}; known: --quick, --minutes N, --idle-only, --catalog-only");
                 std::process::exit(64);
             }
         }
     }
-    let report = runtime.block_on(rows::all(&scale, idle_only));
+    let report = runtime.block_on(rows::all(&scale, part));
     println!("\n{}", report.markdown());
-    if !quick && !idle_only {
+    if !quick && part == rows::Part::All {
         report.write(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")));
     }
 }

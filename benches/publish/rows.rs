@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::{StreamExt as _, stream};
 
 use crate::Scale;
-use crate::contender::{Contender, Running, spawn_remora};
+use crate::contender::{Contender, Running, Way, spawn_remora};
 use crate::report::{Report, Row, milliseconds, percent};
 use crate::support::catalog::{Catalog, compare};
 use crate::support::consul::Consul;
@@ -22,17 +22,33 @@ const PARALLEL: usize = 16;
 /// Everything must be right so long after the last container started or died.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// Measures everything.
-pub async fn all(scale: &Scale, idle_only: bool) -> Report {
+/// What is to be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Everything.
+    All,
+    /// Only what it costs while nothing happens.
+    Idle,
+    /// Only what is of the catalog mode.
+    Catalog,
+}
+
+/// Measures it.
+pub async fn all(scale: &Scale, part: Part) -> Report {
     let engine = Engine::connect(&run_id("bench")).await;
     let mut rows = Vec::new();
-    if !idle_only {
+    if part == Part::All {
         size(&mut rows);
         idle_memory(&engine, &mut rows).await;
-        sequential(scale, &engine, &mut rows).await;
+        sequential(Way::Agent, scale.starts, scale.block, &engine, &mut rows).await;
         many(scale, &engine, &mut rows).await;
     }
-    idle(scale, &engine, &mut rows).await;
+    if part != Part::Idle {
+        sequential(Way::Catalog, scale.starts / 2, scale.block, &engine, &mut rows).await;
+    }
+    if part != Part::Catalog {
+        idle(scale, &engine, &mut rows).await;
+    }
     Report { rows, machine: page::machine(&engine, &Consul::start().await).await, scale: describe(scale) }
 }
 
@@ -58,26 +74,26 @@ fn size(rows: &mut Vec<Row>) {
 async fn idle_memory(engine: &Engine, rows: &mut Vec<Row>) {
     say("memory with no containers");
     let consul = Consul::start().await;
-    let mut remora = spawn_remora(engine, &consul.url());
+    let mut remora = spawn_remora(Way::Agent, engine, &consul.url());
     remora.ready().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     rows.push(Row::bound("resident memory, no containers", megabytes(remora.resident_kib() * 1024), "MB", 6.0));
 }
 
 /// Start event → visible, and kill → gone, one container at a time.
-async fn sequential(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
+async fn sequential(way: Way, count: usize, block: usize, engine: &Engine, rows: &mut Vec<Row>) {
     let mut starts = [Vec::new(), Vec::new()];
     let mut kills = [Vec::new(), Vec::new()];
-    for block in 0..scale.starts.div_ceil(scale.block) {
-        say(&format!("sequential starts and kills, block {block}"));
+    for turn in 0..count.div_ceil(block) {
+        say(&format!("sequential starts and kills, {} mode, turn {turn}", way.word()));
         for contender in Contender::BOTH {
             // Fresh for every block, so that neither finds what the other one left.
             let consul = Consul::start().await;
-            let mut running = contender.spawn(engine, &consul.url());
+            let mut running = contender.spawn(way, engine, &consul.url());
             running.ready().await;
             // One more than is counted: the first one opens connections.
-            for number in 0..=scale.block {
-                let web = container(engine, &format!("{contender:?}-{block}-{number}").to_lowercase()).create().await;
+            for number in 0..=block {
+                let web = container(engine, &format!("{contender:?}-{turn}-{number}").to_lowercase()).create().await;
                 let (start, kill) = one(engine, &consul.url(), contender, &web).await;
                 if number > 0 {
                     starts[contender as usize].push(start);
@@ -89,7 +105,9 @@ async fn sequential(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
         }
     }
     let missed = "nothing missed: each was waited for";
-    for (name, [floor, remora]) in [("start event → visible", starts), ("docker kill → gone", kills)] {
+    let mode = if way == Way::Catalog { "catalog mode: " } else { "" };
+    for (what, [floor, remora]) in [("start event → visible", starts), ("docker kill → gone", kills)] {
+        let name = format!("{mode}{what}");
         rows.push(Row::ratio(&format!("{name}, median"), median(&floor), median(&remora), Some(1.5)).note(missed));
         rows.push(Row::ratio(&format!("{name}, p99"), p99(&floor), p99(&remora), None));
     }
@@ -113,7 +131,7 @@ async fn many(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
     let count = scale.many;
     say(&format!("{count} containers at once"));
     let consul = Consul::start().await;
-    let mut remora = spawn_remora(engine, &consul.url());
+    let mut remora = spawn_remora(Way::Agent, engine, &consul.url());
     remora.ready().await;
     let containers = start_many(engine, count).await;
     let (missed, late) = differences(engine, &consul).await;
@@ -132,7 +150,7 @@ async fn many(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
         for contender in Contender::BOTH {
             let consul = Consul::start().await;
             let begun = Instant::now();
-            let running = contender.spawn(engine, &consul.url());
+            let running = contender.spawn(Way::Agent, engine, &consul.url());
             until_count(&consul.url(), count).await;
             cold[contender as usize].push(begun.elapsed());
             running.stop().await;
@@ -143,7 +161,7 @@ async fn many(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
     writes(count, engine, rows).await;
 
     say(&format!("{count} containers killed at once"));
-    let mut remora = spawn_remora(engine, &consul.url());
+    let mut remora = spawn_remora(Way::Agent, engine, &consul.url());
     remora.ready().await;
     engine.kill_all(&containers, PARALLEL).await;
     let (left, late) = differences(engine, &consul).await;
@@ -158,7 +176,7 @@ async fn writes(count: usize, engine: &Engine, rows: &mut Vec<Row>) {
     let consul = Consul::start().await;
     let proxy = Proxy::tcp(consul.url().rsplit(':').next().unwrap().parse().unwrap()).await;
     for name in ["first start: Consul writes per service", "second start, nothing changed: service writes"] {
-        let running = Contender::Remora.spawn(engine, &format!("http://127.0.0.1:{}", proxy.port()));
+        let running = Contender::Remora.spawn(Way::Agent, engine, &format!("http://127.0.0.1:{}", proxy.port()));
         until_count(&consul.url(), count).await;
         let Running::Remora(mut remora) = running else { unreachable!("it was asked for") };
         remora.ready().await;
@@ -204,7 +222,7 @@ async fn idle(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
     say(&format!("{} containers with a HEALTHCHECK, until all are healthy", scale.checked));
     let consul = Consul::start().await;
     let proxy = Proxy::tcp(consul.url().rsplit(':').next().unwrap().parse().unwrap()).await;
-    let mut remora = spawn_remora(engine, &format!("http://127.0.0.1:{}", proxy.port()));
+    let mut remora = spawn_remora(Way::Agent, engine, &format!("http://127.0.0.1:{}", proxy.port()));
     remora.ready().await;
     let starting = stream::iter(0..scale.checked).map(|number| async move {
         container(engine, &format!("checked{number}")).health_check(Duration::from_secs(2)).run().await
@@ -243,8 +261,11 @@ async fn idle(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
 
 fn describe(scale: &Scale) -> String {
     format!(
-        "{} sequential starts per contender in turns of {}, {} cold starts per contender",
-        scale.starts, scale.block, scale.cold_starts
+        "{} sequential starts per contender in turns of {} ({} in catalog mode), {} cold starts per contender",
+        scale.starts,
+        scale.block,
+        scale.starts / 2,
+        scale.cold_starts
     )
 }
 
