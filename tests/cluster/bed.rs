@@ -1,0 +1,239 @@
+//! The whole cluster: servers, nodes with an engine and a Remora each, and somebody who looks all the time.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::task::JoinHandle;
+
+use crate::net::{Host, Net};
+use crate::servers::{Agent, Servers};
+use crate::support::catalog::{Catalog, compare};
+use crate::support::docker::{Container, Engine};
+use crate::support::dockerd::Dockerd;
+use crate::support::remora::Remora;
+use crate::support::{eventually, run_id};
+
+/// `REMORA_NODE_TTL` of all nodes: the shortest that Consul takes.
+pub const NODE_TTL: Duration = Duration::from_secs(10);
+
+/// Where a Remora registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Each node has a Consul agent.
+    Agent,
+    /// Only the servers are Consul's.
+    Catalog,
+}
+
+impl Mode {
+    /// As in `REMORA_CONSUL_MODE`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Catalog => "catalog",
+        }
+    }
+}
+
+/// A node. The fields are dropped in this order: the program under test first, then the containers, then what they need.
+pub struct Node {
+    pub name: String,
+    pub remora: Remora,
+    pub engine: Engine,
+    pub dockerd: Dockerd,
+    pub agent: Option<Agent>,
+    pub host: Host,
+    /// Whether it is to be found well.
+    pub lives: bool,
+}
+
+/// See the module's header.
+pub struct Bed {
+    pub mode: Mode,
+    pub nodes: Vec<Node>,
+    pub servers: Servers,
+    pub net: Net,
+    eyes: Eyes,
+}
+
+/// Looks at the catalog all the time.
+struct Eyes {
+    seen: Arc<Mutex<Seen>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    urls: Vec<String>,
+    /// What has to be there whatever happens.
+    stays: BTreeSet<String>,
+    missed: BTreeSet<String>,
+    looks: usize,
+}
+
+impl Bed {
+    /// Three servers, three nodes with three containers each, and all of it right. Further settings go to each Remora.
+    pub async fn start(mode: Mode, settings: &[(&str, &str)]) -> Self {
+        let net = Net::new();
+        let servers = Servers::start(&net, &[]).await;
+        let nodes = join_all([1, 2, 3].map(|number| Node::start(&net, &servers, mode, number, settings))).await;
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let task = tokio::spawn(look_on(Arc::clone(&seen)));
+        let bed = Self { mode, nodes, servers, net, eyes: Eyes { seen, task } };
+        for node in &bed.nodes {
+            node.engine.many("web", 3, 3).await;
+        }
+        bed.right_since(Instant::now(), Duration::from_secs(60)).await;
+        bed
+    }
+
+    /// From now on all of this has to stay: what runs now, apart from these containers.
+    pub async fn keep(&self, except: &[&Container]) {
+        let mut stays = BTreeSet::new();
+        for node in &self.nodes {
+            stays.extend(node.engine.truth(&node.name).await.into_keys());
+        }
+        stays.retain(|id| !except.iter().any(|it| id.split(':').nth(1) == Some(&it.name)));
+        let urls = self.servers.agents.iter().map(Agent::url).collect();
+        *self.eyes.seen.lock().unwrap() = Seen { urls, stays, ..Seen::default() };
+    }
+
+    /// How many of those were missing at some time, and how often was looked. From now on nobody looks.
+    pub fn missed(&self) -> (usize, usize) {
+        let seen = std::mem::take(&mut *self.eyes.seen.lock().unwrap());
+        assert!(seen.looks > 0, "nobody has looked");
+        (seen.missed.len(), seen.looks)
+    }
+
+    /// How many containers a healer has made.
+    pub async fn healed(&self) -> usize {
+        let mut healed = 0;
+        for node in self.nodes.iter().filter(|node| node.lives) {
+            for id in node.engine.ids(true).await {
+                let document = node.engine.call("GET", &format!("/containers/{id}/json"), None).await;
+                healed += usize::from(document["Config"]["Labels"]["remora.heal.op"].is_string());
+            }
+        }
+        healed
+    }
+
+    /// Waits until all is right, and says how long after `begin` that was.
+    pub async fn right_since(&self, begin: Instant, deadline: Duration) -> Duration {
+        eventually("right", deadline, async || self.difference().await).await;
+        begin.elapsed()
+    }
+
+    /// What is not as it should be.
+    pub async fn difference(&self) -> Result<(), String> {
+        let server = self.servers.agents.iter().find(|agent| agent.runs()).ok_or("no server runs")?;
+        let catalog = Catalog::new(&server.url());
+        for node in &self.nodes {
+            let status = self.status(node).await?;
+            let expected = if node.lives { "passing" } else { "critical" };
+            if status != expected {
+                return Err(format!("{} is {status}, and is to be {expected}", node.name));
+            }
+            if node.lives {
+                let (truth, actual) = (node.engine.truth(&node.name).await, catalog.of_node(&node.name).await?);
+                compare(&truth, &actual).map_err(|difference| format!("{}: {difference}", node.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the check says that is the node's own: a node's instances are as well as the node at the most.
+    pub async fn status(&self, node: &Node) -> Result<String, String> {
+        let own = match self.mode {
+            Mode::Agent => "serfHealth",
+            Mode::Catalog => "remora-node",
+        };
+        let checks = self.servers.get(&format!("/v1/health/node/{}", node.name)).await?;
+        let checks = checks.as_array().cloned().unwrap_or_default();
+        let check = checks.iter().find(|check| check["CheckID"] == own).ok_or("it has no such check")?;
+        Ok(check["Status"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until the node has this status, and says how long after `begin` that was.
+    pub async fn turns(&self, at: usize, status: &str, begin: Instant, deadline: Duration) -> Duration {
+        let node = &self.nodes[at];
+        eventually(&format!("{} {status}", node.name), deadline, async || match self.status(node).await? {
+            found if found == status => Ok(()),
+            found => Err(format!("it is {found}")),
+        })
+        .await;
+        begin.elapsed()
+    }
+}
+
+impl Drop for Eyes {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Node {
+    async fn start(net: &Net, servers: &Servers, mode: Mode, number: u8, settings: &[(&str, &str)]) -> Self {
+        let host = net.host(100 + number);
+        let name = format!("n{number}");
+        let bridge = format!("172.30.{number}.1/24");
+        let dockerd = Dockerd::start_on(Arc::clone(&host.namespace), false, &bridge).await;
+        let mut engine = Engine::connect_to(&dockerd.socket(), &run_id(&name)).await;
+        engine.address = host.address.to_string();
+        let agent = (mode == Mode::Agent).then(|| {
+            let addresses: Vec<_> = servers.hosts.iter().map(|host| host.address).collect();
+            // So that one that has forgotten everything is not taken for another one of the same name.
+            let id = format!("00000000-0000-0000-0000-0000000000{number:02}");
+            let mut agent = Agent::new(&name, &host, &addresses, &["-node-id", &id]);
+            agent.start();
+            agent
+        });
+        let consul = match &agent {
+            Some(_) => "http://127.0.0.1:8500".to_owned(),
+            None => servers.agents.iter().map(Agent::url).collect::<Vec<_>>().join(","),
+        };
+        let mut remora = Remora::new(&dockerd.socket(), &consul, engine.run(), &name);
+        remora.live_on(&host.namespace, host.address);
+        remora.set("REMORA_CONSUL_MODE", mode.word());
+        remora.set("REMORA_NODE_TTL", &format!("{}s", NODE_TTL.as_secs()));
+        remora.set("REMORA_HEAL", "on");
+        remora.set("REMORA_HEAL_HOLDOFF", "5s");
+        for (variable, value) in settings {
+            remora.set(variable, value);
+        }
+        remora.spawn();
+        remora.ready_within(Duration::from_secs(60)).await;
+        Self { name, remora, engine, dockerd, agent, host, lives: true }
+    }
+
+    /// The processes of its containers.
+    pub async fn processes(&self) -> Vec<u32> {
+        let mut all = Vec::new();
+        for id in self.engine.ids(false).await {
+            let document = self.engine.call("GET", &format!("/containers/{id}/json"), None).await;
+            all.extend(
+                document["State"]["Pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+            );
+        }
+        all
+    }
+}
+
+/// Every quarter of a second, at the first server that answers. Who does not answer says nothing about what is there.
+async fn look_on(seen: Arc<Mutex<Seen>>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let urls = seen.lock().unwrap().urls.clone();
+        for url in urls {
+            let Ok(Ok(all)) = tokio::time::timeout(Duration::from_secs(1), Catalog::new(&url).all()).await else {
+                continue;
+            };
+            let mut seen = seen.lock().unwrap();
+            let missed: Vec<String> = seen.stays.iter().filter(|id| !all.contains_key(*id)).cloned().collect();
+            seen.missed.extend(missed);
+            seen.looks += 1;
+            break;
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Three Consul servers, each on a host of its own, and the client agents of nodes that have one.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::net::{Host, Net};
+use crate::support::consul::binary;
+use crate::support::{eventually, http_client};
+
+/// A Consul process on a host.
+pub struct Agent {
+    pub name: String,
+    enter: [String; 2],
+    pub address: Ipv4Addr,
+    arguments: Vec<String>,
+    data: PathBuf,
+    child: Option<Child>,
+    _folder: tempfile::TempDir,
+}
+
+/// The servers and the hosts that they are on.
+pub struct Servers {
+    pub hosts: Vec<Host>,
+    pub agents: Vec<Agent>,
+}
+
+impl Agent {
+    /// One that does not run yet and will join these; `more` are further arguments.
+    pub fn new(name: &str, host: &Host, join: &[Ipv4Addr], more: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("remora-consul-").tempdir().unwrap();
+        let data = folder.path().join("data");
+        let mut arguments: Vec<String> = ["agent", "-node", name, "-client", "0.0.0.0", "-retry-interval", "1s"]
+            .into_iter()
+            .chain(more.iter().copied())
+            .map(str::to_owned)
+            .collect();
+        arguments.extend(["-bind".to_owned(), host.address.to_string()]);
+        arguments.extend(join.iter().flat_map(|address| ["-retry-join".to_owned(), address.to_string()]));
+        // As Consul recommends it for production.
+        let settings = "disable_update_check = true performance { raft_multiplier = 1 }";
+        arguments.extend(["-hcl".to_owned(), settings.to_owned()]);
+        let enter = host.namespace.enter();
+        Self { name: name.to_owned(), enter, address: host.address, arguments, data, child: None, _folder: folder }
+    }
+
+    /// Starts it, with what it remembers.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "{} runs already", self.name);
+        std::fs::create_dir_all(&self.data).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.data.join("../log")).unwrap();
+        let child = Command::new(&self.enter[0])
+            .arg(&self.enter[1])
+            .arg(binary())
+            .args(&self.arguments)
+            .arg("-data-dir")
+            .arg(&self.data)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ended_already = child.kill();
+            let _reaped_already = child.wait();
+        }
+    }
+
+    /// It will have forgotten everything at its next start.
+    pub fn wipe(&self) {
+        assert!(self.child.is_none(), "{} runs", self.name);
+        std::fs::remove_dir_all(&self.data).unwrap();
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Its API.
+    pub fn url(&self) -> String {
+        format!("http://{}:8500", self.address)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Servers {
+    /// Three servers that have a leader.
+    pub async fn start(net: &Net, more: &[&str]) -> Self {
+        let hosts: Vec<Host> = [11, 12, 13].into_iter().map(|last| net.host(last)).collect();
+        let addresses: Vec<Ipv4Addr> = hosts.iter().map(|host| host.address).collect();
+        let mut arguments = vec!["-server", "-bootstrap-expect", "3", "-ui"];
+        arguments.extend(more);
+        let mut agents: Vec<Agent> = hosts
+            .iter()
+            .enumerate()
+            .map(|(at, host)| Agent::new(&format!("s{}", at + 1), host, &addresses, &arguments))
+            .collect();
+        agents.iter_mut().for_each(Agent::start);
+        let servers = Self { hosts, agents };
+        servers.elected(Duration::from_secs(60)).await;
+        servers
+    }
+
+    /// Waits until there is a leader that answers, and says which one it is.
+    pub async fn elected(&self, deadline: Duration) -> usize {
+        eventually("a leader of Consul", deadline, async || {
+            let leader: Value = self.get("/v1/status/leader").await?;
+            let leader = leader.as_str().unwrap_or_default().split(':').next().unwrap_or_default().to_owned();
+            // Who was it before may be dead, and the others may not know yet.
+            let found = self.agents.iter().position(|it| it.runs() && it.address.to_string() == leader);
+            let at = found.ok_or_else(|| format!("it is {leader:?}"))?;
+            ask(&format!("{}/v1/health/node/none?consistent", self.agents[at].url())).await.map(|_| at)
+        })
+        .await
+    }
+
+    /// What the first server that answers says.
+    pub async fn get(&self, path: &str) -> Result<Value, String> {
+        let mut last = "no server runs".to_owned();
+        for agent in self.agents.iter().filter(|agent| agent.runs()) {
+            match ask(&format!("{}{path}", agent.url())).await {
+                Ok(value) => return Ok(value),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+async fn ask(url: &str) -> Result<Value, String> {
+    let answer = http_client(None).get(url).timeout(Duration::from_secs(2)).send().await;
+    let answer = answer.map_err(|error| error.to_string())?;
+    let status = answer.status();
+    let text = answer.text().await.map_err(|error| error.to_string())?;
+    if !status.is_success() {
+        return Err(format!("{url}: {status} {text}"));
+    }
+    serde_json::from_str(&text).map_err(|error| format!("{url}: {error}: {text}"))
+}
