@@ -14,6 +14,8 @@ mod catalog_node;
 mod conformance;
 #[path = "support/consul.rs"]
 mod consul;
+#[path = "consul_catalog/rights.rs"]
+mod rights;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,13 +23,12 @@ use std::time::{Duration, Instant};
 
 use catalog_node::{ENGINE, NODE, identity, marked, running};
 use conformance::check;
-use consul::{Consul, Options};
+use consul::Consul;
 use futures_util::future::join_all;
-use remora::config::{Secret, Token};
 use remora::consul::catalog::{NODE_CHECK, NodeIdentity, Writer};
 use remora::consul::{
-    CatalogRegistry, CheckKind, CheckTls, Class, Client, ConsulError, Probe, Registry as _, Service, Status,
-    TaggedAddress, Weights,
+    CatalogRegistry, CheckKind, CheckTls, Class, ConsulError, Probe, Registry as _, Service, Status, TaggedAddress,
+    Weights,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -87,8 +88,7 @@ async fn the_node_is_marked_and_has_a_check() {
     registry.register(&marked("web-1", ENGINE)).await.unwrap();
     let node = &consul.get("/v1/catalog/node/N1").await["Node"];
     assert_eq!((&node["Node"], &node["Address"]), (&json!(NODE), &json!("10.0.0.1")));
-    let meta =
-        json!({"managed-by": "remora", "remora-engine": ENGINE, "external-node": "true", "external-probe": "false"});
+    let meta = json!({"managed-by": "remora", "remora-engine": ENGINE});
     assert_eq!(node["Meta"], meta);
     assert_eq!(check_row(&consul, NODE_CHECK).await["Status"], "passing");
 
@@ -384,67 +384,6 @@ async fn a_check_keeps_what_it_is_and_a_service_its_addresses_through_a_hundred_
     web.seal();
     registry.register(&web).await.unwrap();
     assert_eq!(row(&consul, "web-1").await["TaggedAddresses"], Value::Null);
-}
-
-/// A token with these rules.
-async fn token(consul: &Consul, name: &str, secret: &str, rules: &str) -> Client {
-    consul.put("/v1/acl/policy", &json!({"Name": name, "Rules": rules}).to_string()).await;
-    consul.put("/v1/acl/token", &json!({"SecretID": secret, "Policies": [{"Name": name}]}).to_string()).await;
-    consul.client_with(Token::Value(Secret::new(secret)))
-}
-
-const NODE_RULE: &str = r#"node "n1" { policy = "write" }"#;
-const SERVICE_RULE: &str = r#"service "web" { policy = "write" }"#;
-
-#[tokio::test]
-async fn the_least_rights_are_enough_and_each_missing_one_is_named() {
-    let consul = Consul::start_with(Options { acl: true, ..Options::default() }).await;
-    let least =
-        token(&consul, "least", "99999999-0000-0000-0000-000000000001", &format!("{NODE_RULE} {SERVICE_RULE}")).await;
-    let no_node = token(&consul, "no-node", "99999999-0000-0000-0000-000000000002", SERVICE_RULE).await;
-    let no_service = token(&consul, "no-service", "99999999-0000-0000-0000-000000000003", NODE_RULE).await;
-
-    let error = running(no_node.clone(), ENGINE).register(&marked("web-1", ENGINE)).await.unwrap_err();
-    assert!(error.to_string().contains(NODE_RULE) && error.class() == Class::Denied, "{error}");
-    assert!(error.to_string().ends_with("to set the node n1"), "{error}");
-
-    let registry = running(least, ENGINE);
-    let mut tagged = marked("web-2", ENGINE);
-    tagged.tagged_addresses.insert("lan".to_owned(), TaggedAddress { address: "fd00::1".to_owned(), port: 81 });
-    // One that is refused takes none of the others with it.
-    let denied = Service { name: "db".to_owned(), ..marked("db-1", ENGINE) };
-    let mut denied_tagged = Service { id: "db-2".to_owned(), checks: vec![], ..denied.clone() };
-    denied_tagged.tagged_addresses.clone_from(&tagged.tagged_addresses);
-    let web = marked("web-1", ENGINE);
-    let all = [&web, &denied, &tagged, &denied_tagged];
-    let outcomes = join_all(all.into_iter().map(|it| registry.register(it))).await;
-    for (service, outcome) in all.iter().zip(outcomes) {
-        if service.name == "web" {
-            outcome.unwrap();
-            continue;
-        }
-        let error = outcome.unwrap_err();
-        assert!(error.to_string().contains(r#"it needs service "db" { policy = "write" }"#), "{error}");
-        assert_eq!(error.class(), Class::Denied);
-    }
-    registry.update_check("web-1:docker", Status::Critical, "exit 1").await.unwrap();
-    registry.set_node_check(Status::Critical, "x").await.unwrap();
-    registry.remove_check("web-1:docker").await.unwrap();
-    assert_eq!(registry.read().await.unwrap().services.keys().collect::<Vec<_>>(), ["web-1", "web-2"]);
-    assert!(registry.find("WEB-1").await.unwrap().is_some());
-
-    // To see nothing is not to have nothing.
-    let error = running(no_node, ENGINE).read().await.unwrap_err();
-    assert!(
-        error.to_string().contains(r#"node "n1" { policy = "read" }"#) && error.class() == Class::Denied,
-        "{error}"
-    );
-    let error = running(no_service, ENGINE).register(&marked("web-3", ENGINE)).await.unwrap_err();
-    assert!(error.to_string().contains(SERVICE_RULE) && error.class() == Class::Denied, "{error}");
-
-    registry.deregister("web-1").await.unwrap();
-    assert!(registry.remove_node().await.unwrap());
-    assert_eq!(consul.get("/v1/catalog/node/n1").await, Value::Null);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::same_host;
+use super::start::same_host;
 use crate::config::{Consul, ConsulAddress, ConsulMode, HostAddress};
 use crate::consul::AgentFacts;
 

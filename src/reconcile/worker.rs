@@ -53,6 +53,9 @@ const BLIND: Duration = Duration::from_secs(10);
 /// One blocking query lasts so long: below the minute after which middleboxes cut silent connections.
 const WATCH: Duration = Duration::from_secs(45);
 
+/// While Consul refuses the token, so often is it asked again: as often as the token's file is looked at.
+const DENIED: Duration = Duration::from_secs(5);
+
 /// The goodbye has to fit into the ten seconds that `docker stop` leaves.
 const FAREWELL: Duration = Duration::from_secs(7);
 
@@ -445,11 +448,9 @@ impl<R: Registry> Worker<R> {
             // Writes that were under way when it went away fail one after the other: that is one loss, not eight.
             return;
         }
-        let wait = match error.class() {
-            Class::Denied => Duration::from_secs(30),
-            _ => self.backoff.next(fastrand::f64()),
-        };
-        if self.backoff.worth_telling() || error.class() == Class::Denied {
+        let growing = self.backoff.next(fastrand::f64());
+        let wait = if error.class() == Class::Denied { DENIED } else { growing };
+        if self.backoff.worth_telling() {
             tracing::warn!(event = "consul_lost", error = %error, attempt = self.backoff.attempts(), "{error}; trying again, nothing is given up");
         }
         self.metrics.consul_reachable(false);

@@ -1,6 +1,7 @@
 //! The whole cluster: servers, nodes with an engine and a Remora each, and somebody who looks all the time.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::net::{Host, Net};
 use crate::servers::{Agent, Servers};
+use crate::support::acl::documented;
 use crate::support::catalog::{Catalog, compare};
 use crate::support::docker::{Container, Engine};
 use crate::support::dockerd::Dockerd;
@@ -45,8 +47,17 @@ pub struct Node {
     pub dockerd: Dockerd,
     pub agent: Option<Agent>,
     pub host: Host,
+    pub token: Token,
     /// Whether it is to be found well.
     pub lives: bool,
+}
+
+/// What a Remora shows to Consul: in a file, so that it can be another one from one moment to the next.
+pub struct Token {
+    pub accessor: String,
+    /// Its policy, which has the same name as the node.
+    pub rules: Vec<String>,
+    folder: tempfile::TempDir,
 }
 
 /// See the module's header.
@@ -91,8 +102,13 @@ impl Bed {
 
     /// From now on all of this has to stay: what runs now, apart from these containers.
     pub async fn keep(&self, except: &[&Container]) {
+        self.keep_on(&self.nodes, except).await;
+    }
+
+    /// The same of some nodes.
+    pub async fn keep_on(&self, nodes: &[Node], except: &[&Container]) {
         let mut stays = BTreeSet::new();
-        for node in &self.nodes {
+        for node in nodes {
             stays.extend(node.engine.truth(&node.name).await.into_keys());
         }
         stays.retain(|id| !except.iter().any(|it| id.split(':').nth(1) == Some(&it.name)));
@@ -193,7 +209,9 @@ impl Node {
             Some(_) => "http://127.0.0.1:8500".to_owned(),
             None => servers.agents.iter().map(Agent::url).collect::<Vec<_>>().join(","),
         };
+        let token = Token::new(servers, mode, &name).await;
         let mut remora = Remora::new(&dockerd.socket(), &consul, engine.run(), &name);
+        remora.set("CONSUL_HTTP_TOKEN_FILE", &token.file().display().to_string());
         remora.live_on(&host.namespace, host.address);
         remora.set("REMORA_CONSUL_MODE", mode.word());
         remora.set("REMORA_NODE_TTL", &format!("{}s", NODE_TTL.as_secs()));
@@ -204,7 +222,7 @@ impl Node {
         }
         remora.spawn();
         remora.ready_within(Duration::from_secs(60)).await;
-        Self { name, remora, engine, dockerd, agent, host, lives: true }
+        Self { name, remora, engine, dockerd, agent, host, token, lives: true }
     }
 
     /// The processes of its containers.
@@ -217,6 +235,37 @@ impl Node {
             );
         }
         all
+    }
+}
+
+impl Token {
+    /// One that has exactly the documented rights; without agents also those of whoever looks after the others.
+    async fn new(servers: &Servers, mode: Mode, node: &str) -> Self {
+        let mut rules = documented(if mode == Mode::Agent { "install.md" } else { "external.md" }, node);
+        if mode == Mode::Catalog {
+            rules.push(r#"node_prefix "n" { policy = "write" }"#.to_owned());
+        }
+        let folder = tempfile::Builder::new().prefix("remora-token-").tempdir().unwrap();
+        let mut token = Self { accessor: String::new(), rules, folder };
+        token.limit(servers, node, &token.rules).await;
+        token.renew(servers, node).await;
+        token
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("token")
+    }
+
+    /// Another secret, from now on. The accessor of the one before.
+    pub async fn renew(&mut self, servers: &Servers, node: &str) -> String {
+        let (accessor, secret) = servers.acl().token(node).await;
+        std::fs::write(self.file(), secret).unwrap();
+        std::mem::replace(&mut self.accessor, accessor)
+    }
+
+    /// It may do this, and nothing else.
+    pub async fn limit(&self, servers: &Servers, node: &str, rules: &[String]) {
+        servers.acl().policy(node, &rules.join("\n")).await;
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::support::netns::Namespace;
 
@@ -27,6 +27,9 @@ pub struct Host {
 impl Net {
     /// A network that no other one on this machine has.
     pub fn new() -> Self {
+        // Between the look at what is taken and the taking nobody else may do the same.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let switch = Namespace::new();
         let third = (0..=u8::MAX)
             .map(|number| number.wrapping_add(std::process::id().to_le_bytes()[0]))

@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::net::{Host, Net};
-use crate::support::consul::binary;
+use crate::support::acl::Acl;
+use crate::support::consul::{MANAGEMENT_TOKEN, binary};
 use crate::support::{eventually, http_client};
 
 /// A Consul process on a host.
@@ -40,9 +41,12 @@ impl Agent {
             .collect();
         arguments.extend(["-bind".to_owned(), host.address.to_string()]);
         arguments.extend(join.iter().flat_map(|address| ["-retry-join".to_owned(), address.to_string()]));
-        // As Consul recommends it for production.
-        let settings = "disable_update_check = true performance { raft_multiplier = 1 }";
-        arguments.extend(["-hcl".to_owned(), settings.to_owned()]);
+        // As Consul recommends it for production, and with default deny: all that is shown here is shown with the documented rights.
+        let settings = format!(
+            r#"disable_update_check = true performance {{ raft_multiplier = 1 }}
+            acl {{ enabled = true default_policy = "deny" tokens {{ master = "{MANAGEMENT_TOKEN}" agent = "{MANAGEMENT_TOKEN}" }} }}"#
+        );
+        arguments.extend(["-hcl".to_owned(), settings]);
         let enter = host.namespace.enter();
         Self { name: name.to_owned(), enter, address: host.address, arguments, data, child: None, _folder: folder }
     }
@@ -111,8 +115,20 @@ impl Servers {
             .collect();
         agents.iter_mut().for_each(Agent::start);
         let servers = Self { hosts, agents };
+        // Nobody may look yet.
+        let acl = servers.acl();
+        eventually("a leader of Consul", Duration::from_secs(60), async || {
+            let made = tokio::time::timeout(Duration::from_secs(5), acl.try_let_everybody_look()).await;
+            made.map_err(|_| "no answer".to_owned())?
+        })
+        .await;
         servers.elected(Duration::from_secs(60)).await;
         servers
+    }
+
+    /// Policies and tokens, at the first server that runs.
+    pub fn acl(&self) -> Acl {
+        Acl::of(&self.agents.iter().find(|agent| agent.runs()).expect("a server runs").url())
     }
 
     /// Waits until there is a leader that answers, and says which one it is.

@@ -1,11 +1,9 @@
 //! What a token needs: in either mode it all works with exactly the policy that the documentation names, and each rule that is missing is
 //! told with what it is for. The policies are read from the pages.
 
-use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
+use crate::support::acl::{Acl, documented};
 use crate::support::catalog::{Catalog, compare};
 use crate::support::consul::{Consul, Options};
 use crate::support::eventually;
@@ -13,27 +11,11 @@ use crate::support::scene::Scene;
 
 const SOON: Duration = Duration::from_secs(5);
 
-/// The rules of a page's first policy, a line each, for this node.
-fn documented(page: &str, node: &str) -> Vec<String> {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page)).unwrap();
-    let policy = page.split_once("```hcl\n").and_then(|(_, rest)| rest.split_once("\n```")).expect("a policy").0;
-    let rules =
-        policy.lines().map(|line| line.split('#').next().unwrap().trim().replace("\"n1\"", &format!("\"{node}\"")));
-    rules.filter(|rule| !rule.is_empty()).collect()
-}
-
-async fn policy(consul: &Consul, name: &str, rules: &str) {
-    consul.put("/v1/acl/policy", &json!({"Name": name, "Rules": rules}).to_string()).await;
-}
-
 /// A token with these rules.
 async fn token(consul: &Consul, name: &str, rules: &[String]) -> String {
-    policy(consul, name, &rules.join("\n")).await;
-    let body = json!({"Policies": [{"Name": name}]}).to_string();
-    let (status, answer) = consul.raw("PUT", "/v1/acl/token", &body).await;
-    assert_eq!(status, 200, "{answer}");
-    let answer: Value = serde_json::from_str(&answer).unwrap();
-    answer["SecretID"].as_str().unwrap().to_owned()
+    let acl = Acl::of(&consul.url());
+    acl.policy(name, &rules.join("\n")).await;
+    acl.token(name).await.1
 }
 
 /// Default deny, and a Remora that has not been started yet.
@@ -42,11 +24,7 @@ async fn scene(test: &'static str, mode: &str) -> Scene {
     let plan = plan.env("REMORA_CONSUL_MODE", mode).env("REMORA_NODE_TTL", "10s");
     let plan = plan.env("REMORA_HEAL", "on").env("REMORA_HEAL_HOLDOFF", "1s");
     let scene = plan.start().await;
-    // The judge looks without a token.
-    policy(&scene.consul, "look", r#"node_prefix "" { policy = "read" } service_prefix "" { policy = "read" }"#).await;
-    let anonymous = "00000000-0000-0000-0000-000000000002";
-    let body = json!({"AccessorID": anonymous, "SecretID": "anonymous", "Policies": [{"Name": "look"}]});
-    scene.consul.put(&format!("/v1/acl/token/{anonymous}"), &body.to_string()).await;
+    Acl::of(&scene.consul.url()).let_everybody_look().await;
     scene
 }
 

@@ -20,7 +20,7 @@ async fn add_node(consul: &Consul, node: &str, ours: bool) {
     if status == 200 && body.trim() != "null" {
         return;
     }
-    let meta = if ours { r#"{"managed-by": "remora", "external-node": "true"}"# } else { "{}" };
+    let meta = if ours { r#"{"managed-by": "remora"}"# } else { "{}" };
     let body = format!(
         r#"{{"Node": "{node}", "Address": "192.0.2.7", "NodeMeta": {meta}, "Check": {{
             "Node": "{node}", "CheckID": "remora-node", "Name": "Remora on this node", "Status": "passing",

@@ -1,5 +1,6 @@
 //! What the tests against a real Docker Engine and a real Consul are built from.
 //!
+//! * `acl`: access control of a Consul, and what the documentation says that a token needs.
 //! * `ports`: ports that nothing else takes.
 //! * `consul`: a Consul agent of one's own, that can be stopped, restarted without its data, and frozen.
 //! * `docker`: the engine's API, the test image, containers that are gone when the test is.
@@ -17,6 +18,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub mod acl;
 pub mod catalog;
 pub mod consul;
 pub mod docker;

@@ -56,6 +56,22 @@ impl Remora {
         }
     }
 
+    /// Another one that is just the same, but for where its HTTP server listens; not running yet.
+    pub fn another(&self) -> Self {
+        let http = SocketAddr::new(self.http.ip(), free_port());
+        let mut another = Self {
+            program: self.program.clone(),
+            enter: self.enter.clone(),
+            environment: self.environment.clone(),
+            http,
+            child: None,
+            pid: 0,
+            log: Arc::default(),
+        };
+        another.set("REMORA_HTTP_ADDR", &http.to_string());
+        another
+    }
+
     /// Lets it run on another host, which has this address.
     pub fn live_on(&mut self, host: &Namespace, address: Ipv4Addr) {
         self.enter = host.enter().into();

@@ -49,16 +49,10 @@ impl NodeIdentity {
         &self.engine
     }
 
-    /// What every node of ours says of itself.
+    /// What every node of ours says of itself. Not `external-node`: a consul-esm of the cluster would run the checks that Remora runs.
     #[must_use]
     pub fn meta(&self) -> BTreeMap<String, String> {
-        let pairs = [
-            (Service::META_OWNER, "remora"),
-            (Service::META_ENGINE, self.engine.as_str()),
-            ("external-node", "true"),
-            // A consul-esm of the cluster neither pings it nor removes it.
-            ("external-probe", "false"),
-        ];
+        let pairs = [(Service::META_OWNER, "remora"), (Service::META_ENGINE, self.engine.as_str())];
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
