@@ -302,6 +302,43 @@ async fn a_token_that_replaces_a_refused_one_in_the_file_is_used_at_once() {
     assert!(registry.read().await.unwrap().services.contains_key("a"));
 }
 
+/// Consul's trap: it removes a service with the token that it was registered with.
+#[tokio::test]
+async fn what_an_agent_cannot_remove_from_the_catalog_is_found_and_removed() {
+    let consul = Consul::start_with(acl()).await;
+    let policy = r#"{"Name": "a", "Rules": "service_prefix \"\" { policy = \"write\" }"}"#;
+    consul.put("/v1/acl/policy", policy).await;
+    let (accessor, secret) = ("88888888-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555");
+    let token = format!(r#"{{"AccessorID": "{accessor}", "SecretID": "{secret}", "Policies": [{{"Name": "a"}}]}}"#);
+    consul.put("/v1/acl/token", &token).await;
+    let before = AgentRegistry::new(consul.client_with(Token::Value(Secret::new(secret))));
+    let after = AgentRegistry::new(consul.client());
+    before.register(&service("gone", vec![])).await.unwrap();
+    after.register(&service("here", vec![])).await.unwrap();
+    let in_catalog =
+        async |id: &str| consul.get("/v1/catalog/service/web").await.to_string().contains(&format!("\"{id}\""));
+    eventually("both are in the catalog", || async { in_catalog("gone").await && in_catalog("here").await }).await;
+    // A server's own service is not one of its agent's.
+    let strays = async || {
+        let mut strays = after.strays().await.unwrap();
+        strays.retain(|stray| stray.id != "consul");
+        strays
+    };
+    assert_eq!(strays().await, []);
+
+    consul.raw("DELETE", &format!("/v1/acl/token/{accessor}"), "").await;
+    after.deregister("gone").await.unwrap();
+    eventually("it is let go", || async { strays().await.len() == 1 }).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(in_catalog("gone").await, "Consul removes it by itself: then all of this is not needed");
+    let found = strays().await;
+    assert_eq!(found.iter().map(|stray| stray.id.as_str()).collect::<Vec<_>>(), ["gone"]);
+    after.bury(&found[0]).await.unwrap();
+    eventually("it is gone", || async { !in_catalog("gone").await }).await;
+    assert_eq!(strays().await, []);
+    assert!(in_catalog("here").await);
+}
+
 #[tokio::test]
 async fn an_agent_tells_about_itself() {
     let consul = Consul::start().await;

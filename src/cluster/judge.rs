@@ -11,8 +11,9 @@
 //!    in a moment. It counts as absent only after twice the TTL.
 //! 2. An absent node that is critical without anybody having written since when gets that time after twice the TTL.
 //! 3. **Brake.** When more than half of the nodes have vanished within a minute, it is more likely that something between them
-//!    and Consul broke: nothing is marked and nothing removed, as long as more than half are absent. *The nodes* are those that
-//!    were there when that minute began: whoever was marked before counts neither as vanished nor as one of the nodes.
+//!    and Consul broke: nothing is marked and nothing removed, as long as more than half are absent, and for twice the TTL
+//!    afterwards: what was cut off together does not come back at the same moment. *The nodes* are those that were there when
+//!    that minute began: whoever was marked before counts neither as vanished nor as one of the nodes.
 //! 4. An absent node that was marked for longer than the reap time is removed. This leader itself must have missed it for ten
 //!    minutes (or the reap time, if that is shorter): a clock that is wrong by days removes nothing at once.
 //!
@@ -132,6 +133,8 @@ pub struct Judge {
     known: Option<BTreeSet<String>>,
     /// The brake holds. Whoever was marked before the minute in which it began counts neither way.
     held: Option<BTreeSet<String>>,
+    /// When a brake ended last.
+    released: Option<Instant>,
 }
 
 /// An absent node.
@@ -165,7 +168,7 @@ impl Judge {
     /// Of the leader on this node, who has just been elected.
     #[must_use]
     pub fn new(own: &str, settings: Settings) -> Self {
-        Self { own: spelled(own), settings, missed: BTreeMap::new(), known: None, held: None }
+        Self { own: spelled(own), settings, missed: BTreeMap::new(), known: None, held: None, released: None }
     }
 
     /// What to do now.
@@ -178,7 +181,7 @@ impl Judge {
         verdict.vanished = absent.len().saturating_sub(verdict.marked.len());
         verdict.present = known.saturating_sub(absent.len());
         verdict.forget = self.forget(picture);
-        verdict.brake = self.brake(picture, &absent, known);
+        verdict.brake = self.brake(picture, &absent, known, now.at);
         if verdict.brake.is_none() {
             self.act(&absent, now, &mut verdict);
         }
@@ -217,7 +220,7 @@ impl Judge {
         absent
     }
 
-    fn brake(&mut self, picture: &Picture<'_>, absent: &[Absent<'_>], known: usize) -> Option<Brake> {
+    fn brake(&mut self, picture: &Picture<'_>, absent: &[Absent<'_>], known: usize, now: Instant) -> Option<Brake> {
         let more_than_half = |part: usize, of: usize| 2 * part > of;
         if let Some(before) = &self.held {
             let counts = |name: &str| !before.contains(name) || picture.present.contains(name);
@@ -227,6 +230,7 @@ impl Judge {
                 return Some(Brake { absent, of });
             }
             self.held = None;
+            self.released = Some(now);
         }
         let settled: BTreeSet<String> =
             absent.iter().filter(|node| node.settled()).map(|node| node.name.clone()).collect();
@@ -281,7 +285,8 @@ impl Judge {
                     verdict.date.insert(name.clone(), missed_at);
                 }
             } else {
-                think((last + SPREAD).min(node.missed + SPREAD + self.settings.ttl / 3), &mut due);
+                let seen = (last + SPREAD).min(node.missed + SPREAD + self.settings.ttl / 3);
+                think(self.released.map_or(seen, |released| seen.max(released + 2 * self.settings.ttl)), &mut due);
                 if due {
                     verdict.mark.insert(name.clone(), missed_at);
                 }

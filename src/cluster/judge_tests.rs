@@ -167,10 +167,14 @@ fn the_first_of_many_waits_for_the_others() {
         assert_eq!(verdict.brake, Some(Brake { absent: 6, of: 10 }));
         assert_eq!(verdict.again, None);
     }
-    // One is back: half is not more than half. Now the others are dead.
+    // One is back: half is not more than half. The others may come in a moment, too.
     world.back("n2");
     let verdict = world.after(SECOND);
-    assert_eq!((verdict.brake, verdict.mark.len()), (None, 5));
+    assert_eq!((verdict.brake, verdict.mark.len(), verdict.again), (None, 0, Some(world.now.at + 2 * TTL)));
+    world.back("n3");
+    assert_eq!(world.after((2 * TTL).saturating_sub(SECOND)).mark.len(), 0);
+    // Now they are dead.
+    assert_eq!(world.after(SECOND).mark.len(), 4);
 }
 
 #[test]

@@ -209,6 +209,14 @@ impl Registry for AgentRegistry {
         gone(self.put(name, ["v1", "agent", "check", "deregister"], check_id, None).await)
     }
 
+    async fn strays(&self) -> Result<Vec<ActualService>, ConsulError> {
+        self.find_strays().await
+    }
+
+    async fn bury(&self, stray: &ActualService) -> Result<(), ConsulError> {
+        self.bury_stray(stray).await
+    }
+
     async fn changed(&self, sentinel: &str, wait: Duration) -> Result<bool, ConsulError> {
         // Zero would be Consul's own default of minutes.
         let wait = wait.max(Duration::from_millis(1));

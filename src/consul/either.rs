@@ -61,6 +61,14 @@ impl Registry for EitherRegistry {
         either!(self, it => it.remove_check(check_id).await)
     }
 
+    async fn strays(&self) -> Result<Vec<ActualService>, ConsulError> {
+        either!(self, it => it.strays().await)
+    }
+
+    async fn bury(&self, stray: &ActualService) -> Result<(), ConsulError> {
+        either!(self, it => it.bury(stray).await)
+    }
+
     async fn changed(&self, sentinel: &str, wait: Duration) -> Result<bool, ConsulError> {
         either!(self, it => it.changed(sentinel, wait).await)
     }

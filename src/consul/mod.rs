@@ -27,6 +27,7 @@ pub mod members;
 pub mod model;
 pub mod registry;
 pub mod store;
+mod strays;
 pub mod tls;
 mod token;
 pub mod txn;

@@ -86,4 +86,15 @@ pub trait Registry: Send + Sync + 'static {
     /// learns what there is and returns at once with `Ok(true)`. In the catalog, where there is no agent to lose its memory, it
     /// returns when somebody else changes any service or check of the node, and not for our own writes.
     fn changed(&self, sentinel: &str, wait: Duration) -> impl Future<Output = Result<bool, ConsulError>> + Send;
+
+    /// What the catalog has on the agent's node and the agent has not: it was told to remove it and has not done so yet, or must not,
+    /// because the token that it was registered with is none any more. Where there is no agent there is nothing of the kind.
+    fn strays(&self) -> impl Future<Output = Result<Vec<ActualService>, ConsulError>> + Send {
+        async { Ok(Vec::new()) }
+    }
+
+    /// Removes one of those, with the present token.
+    fn bury(&self, stray: &ActualService) -> impl Future<Output = Result<(), ConsulError>> + Send {
+        self.deregister(&stray.id)
+    }
 }

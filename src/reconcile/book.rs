@@ -143,12 +143,13 @@ impl Book {
     }
 
     /// Every registration has to be sent once more: Consul syncs each with the token that it was sent with, and that one
-    /// is about to die.
+    /// is about to die. And what was refused is tried with the new one.
     pub fn send_again(&mut self) {
         for at in self.wanted.keys().filter(|at| self.actual.contains_key(*at)) {
             self.resend.insert(at.clone());
             self.items.touch(at, None);
         }
+        self.items.forgive();
     }
 
     /// Whether Consul has been read at least once: before, nothing is written.
@@ -331,6 +332,13 @@ impl Book {
     pub fn ours(&self) -> Vec<String> {
         let ours = |service: &&Arc<ActualService>| matches!(own::owner(service, &self.settings), Owner::Ours(_));
         self.actual.values().filter(ours).map(|service| service.id.clone()).collect()
+    }
+
+    /// Whether something that the agent does not show carries our mark and is not wanted; as it is now.
+    pub fn stray(&self) -> impl Fn(&ActualService) -> bool + Send + use<> {
+        let settings = self.settings.clone();
+        let wanted: BTreeSet<String> = self.wanted.keys().cloned().collect();
+        move |service| matches!(own::owner(service, &settings), Owner::Ours(_)) && !wanted.contains(&service.id)
     }
 
     /// The agent's own service as it is wanted now.

@@ -117,6 +117,13 @@ impl Items {
         self.touch(key, heard);
     }
 
+    /// Other credentials: what those of before were refused is tried at once.
+    pub fn forgive(&mut self) {
+        for key in self.failing.clone() {
+            self.renew(&key, None);
+        }
+    }
+
     /// The next registration to look at.
     pub fn next(&mut self, now: Instant) -> Option<String> {
         while let Some((at, _)) = self.timers.first()
@@ -370,6 +377,22 @@ mod tests {
             items.renew("a", None);
             assert_eq!(items.next(now).as_deref(), Some("a"));
         }
+    }
+
+    #[test]
+    fn other_credentials_end_the_waiting_of_all_that_failed() {
+        let (mut items, now) = (Items::default(), Instant::now());
+        for key in ["a", "b"] {
+            items.touch(key, None);
+            items.next(now).unwrap();
+            items.start(key);
+            items.failed(key, Class::Denied, "no", now, 0.5);
+        }
+        assert_eq!(items.next(now), None);
+        items.forgive();
+        assert_eq!([items.next(now), items.next(now)].map(Option::unwrap), ["a", "b"]);
+        assert_eq!(items.failing(), 0);
+        items.recount();
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod farewell;
 mod showing;
+mod strays;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
 use crate::probe::Wants;
 use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Metrics, Outcome};
+use strays::{Looked, Strays};
 
 /// A registration that somebody removed by hand is noticed after at most so long; with the time to write it again that
 /// stays below the promised five seconds. Two small GETs on loopback, answered from the agent's memory; an answer that
@@ -97,6 +99,7 @@ pub struct Worker<R> {
     blind_since: Option<Instant>,
     /// Which credentials everything was registered with.
     credentials: u64,
+    strays: Strays,
     unasked: Vec<ContainerId>,
 }
 
@@ -116,6 +119,7 @@ enum Job {
     Read { result: Result<Arc<Snapshot>, ConsulError>, took: Duration },
     Taken { key: String, service: ActualService },
     Write { key: String, op: Op, result: Result<(), ConsulError>, took: Duration },
+    Strays(Result<Looked, ConsulError>),
 }
 
 /// What a [`Worker`] is connected to.
@@ -177,6 +181,8 @@ impl<R: Registry> Worker<R> {
             speak_at: now + SILENT_AT_FIRST,
             blind_since: None,
             credentials,
+            // A token that was replaced between two runs leaves some, too.
+            strays: Strays::look_after(now),
             unasked: Vec::new(),
         }
     }
@@ -265,6 +271,7 @@ impl<R: Registry> Worker<R> {
         if self.link != Link::Up {
             return;
         }
+        self.look_for_strays(now);
         if self.watches.is_empty() && self.watch_at <= now && self.book.read_once() {
             let (registry, own_id) = (Arc::clone(&self.registry), self.own_id.clone());
             self.watches.spawn(async move { registry.changed(&own_id, WATCH).await });
@@ -302,7 +309,8 @@ impl<R: Registry> Worker<R> {
             .next_due()
             .filter(|_| self.link == Link::Up && self.book.running() < self.registry.writes_at_once());
         let probes = (self.probes_at > now).then_some(self.probes_at);
-        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at, probes]
+        let strays = self.strays.due().filter(|_| self.link == Link::Up && self.complete);
+        [Some(read), watch, item, Some(self.own_beat_at), self.beat_at, probes, strays]
             .into_iter()
             .flatten()
             .min()
@@ -337,6 +345,7 @@ impl<R: Registry> Worker<R> {
                 }
             }
             Job::Taken { key, service } => self.book.found(&key, service),
+            Job::Strays(looked) => self.looked_for_strays(looked, now),
             Job::Write { key, op, result, took } => {
                 self.metrics.consul_request(op.call(), Outcome::from(&result), took);
                 self.written(&key, &op, result, now);
@@ -370,6 +379,7 @@ impl<R: Registry> Worker<R> {
                 "the token is another one: everything is registered again with it"
             );
             self.book.send_again();
+            self.strays = Strays::look_after(now);
         }
         if let Link::Down { .. } = self.link {
             tracing::info!(event = "consul_connected", failures = self.backoff.attempts(), "Consul is reachable again");
