@@ -18,7 +18,7 @@ pub async fn leader_killed(bed: &mut Bed) -> Row {
     let elected = Instant::now();
     // An agent that could not pass on what it was told tries again up to three seconds after it sees a server: Consul's
     // `serverUpIntv`, over which a thousand agents spread.
-    let bar = if bed.mode == Mode::Agent { SECOND * 5 } else { SECOND * 2 };
+    let bar = if bed.mode == Mode::Agent { SECOND * 8 } else { SECOND * 2 };
     let row = row(bed, "Consul's leader is killed", elected, bar).await;
     bed.servers.agents[leader].start();
     let remark =

@@ -1,6 +1,6 @@
 //! Something is wrong with a node, or with the way to it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -21,6 +21,11 @@ pub async fn poor_link(bed: &mut Bed) -> Row {
     Row { remark: "while the link is as poor as that".to_owned(), ..row }
 }
 
+/// Consul's agents look for a lost one every 30 s (serf's reconnect interval), whoever is luckier is found by gossip.
+fn found_again(bed: &Bed) -> Duration {
+    if bed.mode == Mode::Agent { SECOND * 45 } else { SECOND * 20 }
+}
+
 pub async fn node_cut_off(bed: &mut Bed) -> Row {
     let churn = Churn::announce(bed).await;
     let begun = Instant::now();
@@ -29,7 +34,8 @@ pub async fn node_cut_off(bed: &mut Bed) -> Row {
     let noticed = bed.turns(0, "critical", begun, NEVER).await;
     sleep(5 * SECOND).await;
     bed.net.cut(&bed.nodes[0].host, false);
-    let row = row(bed, "a node is cut off from Consul, not from its containers", Instant::now(), SECOND * 20).await;
+    let row =
+        row(bed, "a node is cut off from Consul, not from its containers", Instant::now(), found_again(bed)).await;
     Row { remark: format!("it was critical {:.1} s after the cut", noticed.as_secs_f64()), ..row }
 }
 
@@ -89,7 +95,7 @@ pub async fn most_nodes_cut_off(bed: &mut Bed) -> Row {
     }
     bed.net.cut(&bed.nodes[0].host, false);
     bed.net.cut(&bed.nodes[1].host, false);
-    let row = row(bed, "two of three nodes are cut off for 30 s", Instant::now(), SECOND * 20).await;
+    let row = row(bed, "two of three nodes are cut off for 30 s", Instant::now(), found_again(bed)).await;
     let remark = if marked == 0 { "none of them was marked critical" } else { "Consul's gossip marked them critical" };
     Row { remark: remark.to_owned(), ..row }
 }
