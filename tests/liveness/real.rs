@@ -140,7 +140,7 @@ async fn a_majority_that_vanishes_is_not_marked() {
         assert!(is(&consul, node, "passing").await, "{node}");
     }
     agents.push(start(&consul.client(), settings("n3"), true));
-    until("marked", TTL, async || is(&consul, "n4", "critical").await && is(&consul, "n5", "critical").await).await;
+    until("marked", 3 * TTL, async || is(&consul, "n4", "critical").await && is(&consul, "n5", "critical").await).await;
     assert!(is(&consul, "n3", "passing").await);
 }
 
