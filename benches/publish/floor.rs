@@ -58,7 +58,8 @@ pub async fn run(arguments: &[String]) {
         if event.action.as_deref() == Some("start") {
             writer.register(&docker, &actor.id.unwrap()).await;
         } else {
-            writer.deregister(&format!("{NODE}:{}:80", actor.attributes.unwrap()["name"])).await;
+            let attributes = actor.attributes.unwrap();
+            writer.deregister(&format!("{NODE}:{}:80", attributes["name"]), &attributes["SERVICE_NAME"]).await;
         }
     }
 }
@@ -90,9 +91,9 @@ impl Writer<'_> {
         }
     }
 
-    async fn deregister(&self, id: &str) {
+    async fn deregister(&self, id: &str, name: &str) {
         if self.catalog {
-            let gone = json!([{"Service": {"Verb": "delete", "Node": NODE, "Service": {"ID": id}}}]);
+            let gone = json!([{"Service": {"Verb": "delete", "Node": NODE, "Service": {"ID": id, "Service": name}}}]);
             self.put("/v1/txn", &gone).await;
         } else {
             self.put(&format!("/v1/agent/service/deregister/{id}"), &json!(null)).await;

@@ -45,6 +45,10 @@ impl Registry for EitherRegistry {
         either!(self, it => it.writes_at_once())
     }
 
+    fn is_guarded(&self, service: &Service) -> bool {
+        either!(self, it => it.is_guarded(service))
+    }
+
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {
         either!(self, it => it.register(service).await)
     }

@@ -58,6 +58,12 @@ pub trait Registry: Send + Sync + 'static {
         8
     }
 
+    /// Whether registering this is refused, and not done, when somebody has taken its id a moment ago: then nobody has to look
+    /// before.
+    fn is_guarded(&self, _service: &Service) -> bool {
+        false
+    }
+
     /// Makes this instance exist with exactly this definition. Checks that are registered already keep their status and
     /// output; checks that are not in the definition are left alone (see [`Registry::remove_check`]): one of them may be
     /// an operator's maintenance mode. A new check begins with its [`status`](super::Check::status) and without an output:

@@ -284,6 +284,7 @@ impl<R: Registry> Worker<R> {
             self.jobs.spawn(async move {
                 if let Op::Register(wanted) = &op
                     && look_first
+                    && !registry.is_guarded(wanted)
                     // What fails here fails at the write too, and is told there.
                     && let Ok(Some(service)) = registry.find(&wanted.id).await
                 {

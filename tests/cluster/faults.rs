@@ -19,11 +19,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Beyond this a fault has not ended well, whatever its bar.
 const NEVER: Duration = Duration::from_secs(120);
 
-/// All of them, one after the other.
+/// All of them, one after the other; without a table to be written, without some that take their time and are much like others.
 pub async fn run(bed: &mut Bed, table: &mut Table) {
+    let all = table.is_written();
     table.push(consul::leader_killed(bed).await);
     table.push(consul::majority_lost(bed).await);
-    table.push(consul::rolling_restart(bed).await);
+    if all {
+        table.push(consul::rolling_restart(bed).await);
+    }
     table.push(nodes::poor_link(bed).await);
     table.push(nodes::node_cut_off(bed).await);
     table.push(nodes::node_killed(bed).await);
@@ -37,8 +40,10 @@ pub async fn run(bed: &mut Bed, table: &mut Table) {
     table.push(agents::all_remoras_killed(bed).await);
     table.push(agents::started_twice(bed).await);
     table.push(agents::token_revoked(bed).await);
-    table.push(agents::token_rotated(bed).await);
-    table.push(agents::token_too_narrow(bed).await);
+    if all {
+        table.push(agents::token_rotated(bed).await);
+        table.push(agents::token_too_narrow(bed).await);
+    }
 }
 
 /// What goes and what comes while a fault lasts, on the first node.

@@ -2,8 +2,8 @@
 //! be cut, slowed and made lossy; all of it on one machine, in network namespaces. Needs root, `dockerd`, `ip`, `tc` and `iptables`.
 //!
 //! ```sh
-//! docker/test.sh --test cluster -- --nocapture      # every fault in both modes; prints the tables
-//! docker/reliability.sh                             # one mode after the other, and writes docs/reliability.md
+//! docker/test.sh --test cluster -- --nocapture      # most faults, both modes at once; prints the tables
+//! docker/reliability.sh                             # all, one mode after the other; writes docs/reliability.md
 //! ```
 //!
 //! * `net`: hosts and links. * `servers`: Consul. * `bed`: all of it together, and somebody who looks at the catalog all the time.

@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::bed::{Bed, Mode};
 use crate::support::page;
 
+/// The page that the table is written into.
+const PAGE: &str = "REMORA_RELIABILITY";
+
 /// A fault and what came of it.
 #[derive(Debug)]
 pub struct Row {
@@ -38,7 +41,12 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Prints it, and writes it into the page when `REMORA_RELIABILITY` names one.
+    /// Whether `REMORA_RELIABILITY` names a page that it is to be written into.
+    pub fn is_written(&self) -> bool {
+        std::env::var_os(PAGE).is_some()
+    }
+
+    /// Prints it, and writes it into that page.
     pub async fn tell(&self, bed: &Bed) {
         let info = bed.nodes[0].engine.info().await;
         let about = bed.servers.get("/v1/agent/self").await.unwrap();
@@ -55,7 +63,7 @@ impl Table {
             writeln!(text, "| {fault} | {took:.1} s | ≤ {bar:.0} s | {missed} | {healed} | {remark} |").unwrap();
         }
         println!("\n{} mode\n\n{text}", self.mode.word());
-        if let Some(page) = std::env::var_os("REMORA_RELIABILITY") {
+        if let Some(page) = std::env::var_os(PAGE) {
             let begin = format!("<!-- {} mode: begin (written by `docker/reliability.sh`) -->", self.mode.word());
             let end = format!("<!-- {} mode: end -->", self.mode.word());
             page::write(Path::new(&page), &begin, &end, &text);

@@ -128,3 +128,30 @@ async fn what_fails_is_replaced_here_too() {
     let instance = scene.catalog.instance(&scene.id(&old, 80)).await.unwrap();
     assert_eq!(instance.checks[&format!("{}:healing", instance.id)], "passing");
 }
+
+/// As with an agent, only that nobody looks before the write: the write itself is refused. In another case it is the same row.
+#[tokio::test]
+async fn an_id_that_somebody_took_a_moment_ago_is_not_overwritten() {
+    let mut scene = catalog("taken").start().await;
+    scene.settled(SOON).await;
+    for number in 0..4 {
+        let web = scene.engine.container(&format!("web{number}")).publish(80).create().await;
+        let id = scene.id(&web, 80);
+        let taken = if number % 2 == 0 { id.clone() } else { id.to_uppercase() };
+        let service =
+            serde_json::json!({"ID": taken, "Service": "somebody-elses", "Port": 4711, "Meta": {"team": "payments"}});
+        let body = serde_json::json!({"Node": scene.node, "SkipNodeUpdate": true, "Service": service});
+        scene.consul.put("/v1/catalog/register", &body.to_string()).await;
+        let before = scene.catalog.instance(&taken).await.unwrap();
+        scene.engine.start(&web).await;
+        // It is registered nevertheless, under an id of its own.
+        eventually("registered elsewhere", SOON, async || {
+            let all = scene.catalog.all().await?;
+            let own = all.values().find(|it| it.meta.get("container-id") == Some(&web.id));
+            own.map(drop).ok_or("it is not in the catalog".to_owned())
+        })
+        .await;
+        assert_eq!(scene.catalog.instance(&taken).await.unwrap(), before);
+    }
+    scene.remora.assert_never_restarted();
+}

@@ -146,6 +146,11 @@ impl Registry for CatalogRegistry {
         writer::QUEUE / 2
     }
 
+    /// By a compare-and-set, which `/v1/catalog/register` does not have. It finds the row of an id in another case, too.
+    fn is_guarded(&self, service: &Service) -> bool {
+        service.tagged_addresses.is_empty()
+    }
+
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {
         let request = Request::Register(Box::new(service.clone()));
         rules::valid(request.call(), service)?;
