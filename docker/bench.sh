@@ -3,7 +3,6 @@
 # docs/performance.md:
 #
 #   docker/bench.sh [--quick] [--minutes N] [--idle-only | --catalog-only]
-#   docker/bench.sh --scale [NUMBER OF CONTAINERS…]
 #
 # What is measured is the static release binary, as it is in the image: a dynamic one counts the C library's pages as its own.
 # Needs cargo and a Docker Engine; the rest comes as it does for docker/test.sh.
@@ -23,9 +22,4 @@ if [[ -z ${REMORA_BIN:-} ]]; then
     REMORA_BIN=$target/$host/release/remora
 fi
 export CONSUL_BIN REMORA_TEST_IMAGE REMORA_BIN
-bench=publish
-if [[ ${1:-} == --scale ]]; then
-    bench=scale
-    shift
-fi
-exec cargo bench --locked --bench "$bench" -- "$@"
+exec cargo bench --locked --bench publish -- "$@"
