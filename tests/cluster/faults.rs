@@ -26,8 +26,8 @@ pub async fn run(bed: &mut Bed, table: &mut Table) {
     table.push(consul::majority_lost(bed).await);
     if all {
         table.push(consul::rolling_restart(bed).await);
+        table.push(nodes::poor_link(bed).await);
     }
-    table.push(nodes::poor_link(bed).await);
     table.push(nodes::node_cut_off(bed).await);
     table.push(nodes::node_killed(bed).await);
     table.push(nodes::most_nodes_cut_off(bed).await);
@@ -36,9 +36,11 @@ pub async fn run(bed: &mut Bed, table: &mut Table) {
         table.push(nodes::agent_wiped(bed).await);
     }
     table.push(nodes::engine_restarted(bed).await);
-    table.push(nodes::engine_restarted_live(bed).await);
+    if all {
+        table.push(nodes::engine_restarted_live(bed).await);
+        table.push(agents::started_twice(bed).await);
+    }
     table.push(agents::all_remoras_killed(bed).await);
-    table.push(agents::started_twice(bed).await);
     table.push(agents::token_revoked(bed).await);
     if all {
         table.push(agents::token_rotated(bed).await);

@@ -1,14 +1,12 @@
 //! The fault matrix as a table: what was done, how long it took until all was right again, and what went wrong on the way.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::bed::{Bed, Mode};
 use crate::support::page;
-
-/// The page that the table is written into.
-const PAGE: &str = "REMORA_RELIABILITY";
 
 /// A fault and what came of it.
 #[derive(Debug)]
@@ -29,11 +27,13 @@ pub struct Row {
 pub struct Table {
     mode: Mode,
     rows: Vec<Row>,
+    /// The page that it is to be written into.
+    page: Option<OsString>,
 }
 
 impl Table {
     pub fn new(mode: Mode) -> Self {
-        Self { mode, rows: Vec::new() }
+        Self { mode, rows: Vec::new(), page: std::env::var_os("REMORA_RELIABILITY") }
     }
 
     pub fn push(&mut self, row: Row) {
@@ -43,7 +43,7 @@ impl Table {
 
     /// Whether `REMORA_RELIABILITY` names a page that it is to be written into.
     pub fn is_written(&self) -> bool {
-        std::env::var_os(PAGE).is_some()
+        self.page.is_some()
     }
 
     /// Prints it, and writes it into that page.
@@ -63,10 +63,10 @@ impl Table {
             writeln!(text, "| {fault} | {took:.1} s | ≤ {bar:.0} s | {missed} | {healed} | {remark} |").unwrap();
         }
         println!("\n{} mode\n\n{text}", self.mode.word());
-        if let Some(page) = std::env::var_os(PAGE) {
+        if let Some(page) = &self.page {
             let begin = format!("<!-- {} mode: begin (written by `docker/reliability.sh`) -->", self.mode.word());
             let end = format!("<!-- {} mode: end -->", self.mode.word());
-            page::write(Path::new(&page), &begin, &end, &text);
+            page::write(Path::new(page), &begin, &end, &text);
         }
     }
 
