@@ -12,8 +12,7 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::output::{add_line, print};
-use crate::agent::way::Mode;
-use crate::agent::{self, Clients, external as agent_external};
+use crate::agent::{self, Clients};
 use crate::config::{self, Config, HostAddress};
 use crate::consul::{AgentFacts, Client, ConsulError, Right};
 use crate::docker::{ContainerId, DockerEngine, DockerError, Engine as _, EngineInfo};
@@ -78,10 +77,8 @@ pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>)
         }
         let settings = agent::settings(&config, info, &choice);
         let way = agent::way_of(&config, info, &settings, seen.facts.as_ref());
-        external::look(&config, consul, info, &settings, &way, seen.access_control, &mut report).await;
-        if way.mode == Mode::Catalog {
-            agent_external::node(&settings, &info.name).name().clone_into(&mut node);
-        }
+        let own = external::look(&config, consul, info, &settings, &way, seen.access_control, &mut report).await;
+        node = own.unwrap_or(node);
         let names = wanted::look(engine, &settings, live, &mut report).await;
         if seen.access_control {
             wanted::rights(consul, &names, &mut report).await;

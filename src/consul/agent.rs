@@ -63,7 +63,7 @@ impl AgentRegistry {
         &self.client
     }
 
-    async fn list(&self, name: &'static str, path: &[&str]) -> Result<Vec<u8>, ConsulError> {
+    pub(super) async fn list(&self, name: &'static str, path: &[&str]) -> Result<Vec<u8>, ConsulError> {
         match self.client.call(Call::get(name, path)).await {
             Ok(answer) => Ok(answer.body),
             // Every Consul has these lists: whoever does not know them is no Consul.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use litemap::LiteMap;
 
 use super::agent::AgentRegistry;
-use super::client::Call;
 use super::error::ConsulError;
 use super::model::{ActualService, Check, CheckKind, Service, Status};
 use super::registry::Registry as _;
@@ -21,8 +20,8 @@ impl AgentRegistry {
     pub(super) async fn find_strays(&self) -> Result<Vec<ActualService>, ConsulError> {
         let name = "GET /v1/catalog/node-services/:node";
         let node = self.client().agent_self().await?.node_name;
-        let answer = self.client().call(Call::get(name, &["v1", "catalog", "node-services", &node])).await?;
-        let found = wire::node_services(name, &answer.body)?.services;
+        let body = self.list(name, &["v1", "catalog", "node-services", &node]).await?;
+        let found = wire::node_services(name, &body)?.services;
         // Afterwards, so that one that has just been registered is not missing here.
         let known = self.read().await?;
         let strays = found.into_iter().map(|(service, _)| service);
@@ -48,7 +47,7 @@ impl AgentRegistry {
             address: stray.address.clone(),
             port: stray.port,
             tags: Vec::new(),
-            meta: stray.meta.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+            meta: stray.meta.clone(),
             tagged_addresses: LiteMap::new(),
             weights: None,
             enable_tag_override: false,

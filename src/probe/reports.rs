@@ -44,11 +44,15 @@ impl Reports {
     /// # Errors
     /// The check is not wanted, is not a TTL check, or the prober has ended.
     pub async fn report(&self, check: &str, status: Status, output: &str) -> Result<(), ReportRefusal> {
-        match self.ask(check, status, output).await? {
-            Err(Refused::Unknown) => sleep(WANTED_EVERY + SLACK).await,
-            answer => return told(answer),
+        let mut answer = self.ask(check, status, output).await?;
+        if matches!(answer, Err(Refused::Unknown)) {
+            sleep(WANTED_EVERY + SLACK).await;
+            answer = self.ask(check, status, output).await?;
         }
-        told(self.ask(check, status, output).await?)
+        answer.map_err(|refused| match refused {
+            Refused::Unknown => ReportRefusal::Unknown,
+            Refused::NotTtl => ReportRefusal::NotTtl,
+        })
     }
 
     async fn ask(&self, check: &str, status: Status, output: &str) -> Result<Result<(), Refused>, ReportRefusal> {
@@ -66,11 +70,4 @@ impl Reports {
             Box::pin(async move { reports.report(&report.check, report.standing.into(), &report.output).await })
         })
     }
-}
-
-fn told(answer: Result<(), Refused>) -> Result<(), ReportRefusal> {
-    answer.map_err(|refused| match refused {
-        Refused::Unknown => ReportRefusal::Unknown,
-        Refused::NotTtl => ReportRefusal::NotTtl,
-    })
 }

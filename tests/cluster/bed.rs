@@ -85,11 +85,11 @@ struct Seen {
 }
 
 impl Bed {
-    /// Three servers, three nodes with three containers each, and all of it right. Further settings go to each Remora.
-    pub async fn start(mode: Mode, settings: &[(&str, &str)]) -> Self {
+    /// Three servers, three nodes with three containers each, and all of it right.
+    pub async fn start(mode: Mode) -> Self {
         let net = Net::new();
-        let servers = Servers::start(&net, &[]).await;
-        let nodes = join_all([1, 2, 3].map(|number| Node::start(&net, &servers, mode, number, settings))).await;
+        let servers = Servers::start(&net).await;
+        let nodes = join_all([1, 2, 3].map(|number| Node::start(&net, &servers, mode, number))).await;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let task = tokio::spawn(look_on(Arc::clone(&seen)));
         let bed = Self { mode, nodes, servers, net, eyes: Eyes { seen, task } };
@@ -190,7 +190,7 @@ impl Drop for Eyes {
 }
 
 impl Node {
-    async fn start(net: &Net, servers: &Servers, mode: Mode, number: u8, settings: &[(&str, &str)]) -> Self {
+    async fn start(net: &Net, servers: &Servers, mode: Mode, number: u8) -> Self {
         let host = net.host(100 + number);
         let name = format!("n{number}");
         let bridge = format!("172.30.{number}.1/24");
@@ -217,9 +217,6 @@ impl Node {
         remora.set("REMORA_NODE_TTL", &format!("{}s", NODE_TTL.as_secs()));
         remora.set("REMORA_HEAL", "on");
         remora.set("REMORA_HEAL_HOLDOFF", "5s");
-        for (variable, value) in settings {
-            remora.set(variable, value);
-        }
         remora.spawn();
         remora.ready_within(Duration::from_secs(60)).await;
         Self { name, remora, engine, dockerd, agent, host, token, lives: true }

@@ -40,7 +40,7 @@ async fn without_agents_every_fault_ends_well() {
 }
 
 async fn all(mode: Mode) {
-    let mut bed = Bed::start(mode, &[]).await;
+    let mut bed = Bed::start(mode).await;
     let mut table = table::Table::new(mode);
     faults::run(&mut bed, &mut table).await;
     table.tell(&bed).await;

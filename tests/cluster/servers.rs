@@ -103,11 +103,10 @@ impl Drop for Agent {
 
 impl Servers {
     /// Three servers that have a leader.
-    pub async fn start(net: &Net, more: &[&str]) -> Self {
+    pub async fn start(net: &Net) -> Self {
         let hosts: Vec<Host> = [11, 12, 13].into_iter().map(|last| net.host(last)).collect();
         let addresses: Vec<Ipv4Addr> = hosts.iter().map(|host| host.address).collect();
-        let mut arguments = vec!["-server", "-bootstrap-expect", "3", "-ui"];
-        arguments.extend(more);
+        let arguments = ["-server", "-bootstrap-expect", "3", "-ui"];
         let mut agents: Vec<Agent> = hosts
             .iter()
             .enumerate()

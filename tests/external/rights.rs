@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use crate::support::acl::{Acl, documented};
-use crate::support::catalog::{Catalog, compare};
 use crate::support::consul::{Consul, Options};
 use crate::support::eventually;
 use crate::support::scene::Scene;
@@ -36,13 +35,12 @@ async fn works(scene: &mut Scene) {
     scene.settled(SOON).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     scene.engine.kill(&web, "KILL").await;
-    let catalog = Catalog::new(&scene.consul.url());
     eventually("replaced", Duration::from_secs(60), async || {
         let now = scene.engine.inspect_name(&web.name).await.ok_or("nobody has its name")?;
         if now["Id"] == web.id.as_str() || now["State"]["Running"] != true {
             return Err("not yet".to_owned());
         }
-        compare(&scene.engine.truth(&scene.node).await, &catalog.of_node(&scene.node).await?)
+        scene.difference().await
     })
     .await;
     eventually("told", Duration::from_secs(60), async || {

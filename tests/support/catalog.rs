@@ -96,6 +96,16 @@ impl Catalog {
         .await;
     }
 
+    /// Waits until this container is registered, under whichever id.
+    pub async fn registers(&self, container: &str, deadline: Duration) {
+        eventually(&format!("registered: {container}"), deadline, async || {
+            let all = self.all().await?;
+            let own = all.values().find(|it| it.meta.get("container-id").is_some_and(|id| id == container));
+            own.map(drop).ok_or("it is not in the catalog".to_owned())
+        })
+        .await;
+    }
+
     /// Waits until this instance is gone.
     pub async fn loses(&self, id: &str, deadline: Duration) {
         eventually(&format!("without {id}"), deadline, async || {

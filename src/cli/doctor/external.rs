@@ -8,7 +8,7 @@ use crate::consul::{Client, ClusterClient, Members as _, Right};
 use crate::docker::EngineInfo;
 use crate::registration::Settings;
 
-/// Tells the mode; in catalog mode looks at the node and asks for the rights to it.
+/// Tells the mode; in catalog mode looks at the node, asks for the rights to it, and returns its name.
 pub(super) async fn look(
     config: &Config,
     client: &Client,
@@ -17,11 +17,11 @@ pub(super) async fn look(
     way: &Way,
     access_control: bool,
     report: &mut Report,
-) {
+) -> Option<String> {
     report.title("mode");
     report.good(&format!("{}: {}", way.mode.as_str(), way.why));
     if way.mode == Mode::Agent {
-        return;
+        return None;
     }
     let node = external::node(settings, &info.name);
     match ClusterClient::new(client.clone()).member(node.name()).await {
@@ -33,15 +33,16 @@ pub(super) async fn look(
         ),
         Err(error) => report.bad(&error.to_string(), advice::consul(&error)),
     }
-    if !access_control {
-        return;
+    if access_control {
+        rights(config, client, node.name(), report).await;
     }
-    let key = format!("{}/cluster/live/{}", config.heal.prefix, node.name());
-    let asked = [
-        Right::new("node", node.name(), "write"),
-        Right::new("session", node.name(), "write"),
-        Right::new("key", &key, "write"),
-    ];
+    Some(node.name().to_owned())
+}
+
+async fn rights(config: &Config, client: &Client, node: &str, report: &mut Report) {
+    let key = format!("{}/cluster/live/{}", config.heal.prefix, node);
+    let asked =
+        [Right::new("node", node, "write"), Right::new("session", node, "write"), Right::new("key", &key, "write")];
     let Ok(Some(rights)) = client.rights(&asked).await else { return };
     for right in rights {
         if right.allowed {
@@ -49,7 +50,7 @@ pub(super) async fn look(
         } else {
             let rule = match right.resource.as_str() {
                 "key" => format!("key_prefix \"{}/\"", config.heal.prefix),
-                resource => format!("{resource} \"{}\"", node.name()),
+                resource => format!("{resource} \"{node}\""),
             };
             let advice = format!("add to its policy: {rule} {{ policy = \"write\" }}");
             report.bad(&format!("the token has not {right}"), &advice);

@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::{Churn, NEVER, SECOND, row};
 use crate::bed::{Bed, Mode, NODE_TTL};
+use crate::support::docker::Engine;
 use crate::table::Row;
 
 pub async fn poor_link(bed: &mut Bed) -> Row {
@@ -64,10 +65,7 @@ pub async fn node_killed(bed: &mut Bed) -> Row {
         agent.start();
     }
     // Without a restart policy they stay dead, and an operator has to start them.
-    let engine = &node.engine;
-    for name in engine.names(true).await {
-        drop(engine.call("POST", &format!("/containers/{name}/start"), None).await);
-    }
+    start_all(&node.engine).await;
     let back = Instant::now();
     node.remora.spawn();
     node.remora.ready_within(NEVER).await;
@@ -138,9 +136,7 @@ pub async fn engine_restarted(bed: &mut Bed) -> Row {
     let engine = &bed.nodes[0].engine;
     assert_eq!(engine.inspect(&returns).await["State"]["Running"], true);
     // They had no restart policy, so that an operator has to start them.
-    for name in engine.names(true).await {
-        drop(engine.call("POST", &format!("/containers/{name}/start"), None).await);
-    }
+    start_all(engine).await;
     Row { remark: "its containers went with it; who has no restart policy stays down".to_owned(), ..row }
 }
 
@@ -156,4 +152,11 @@ pub async fn engine_restarted_live(bed: &mut Bed) -> Row {
     let row = row(bed, "the same with live-restore", Instant::now(), SECOND * 10).await;
     bed.nodes[0].dockerd.set_live_restore(false).await;
     Row { remark: "its containers lived on".to_owned(), ..row }
+}
+
+/// Those that run do not mind.
+async fn start_all(engine: &Engine) {
+    for name in engine.names(true).await {
+        drop(engine.call("POST", &format!("/containers/{name}/start"), None).await);
+    }
 }
