@@ -9,6 +9,7 @@ use std::time::Duration;
 use litemap::LiteMap;
 use serde::{Serialize, Serializer};
 
+use crate::exact::exact;
 use crate::telemetry::Standing;
 
 /// Status of a check. Consul accepts exactly these three.
@@ -100,7 +101,8 @@ pub struct Service {
     /// In the order in which they were given, without doubles.
     pub tags: Vec<String>,
     /// At most 64 pairs; keys of `[A-Za-z0-9_-]` up to 128 bytes, values up to 512 bytes.
-    pub meta: BTreeMap<String, String>,
+    #[serde(serialize_with = "as_map")]
+    pub meta: LiteMap<String, String>,
     /// Further addresses of the same instance.
     #[serde(serialize_with = "as_map")]
     pub tagged_addresses: LiteMap<String, TaggedAddress>,
@@ -255,6 +257,7 @@ impl Service {
     pub fn seal(&mut self) {
         let hash = self.definition_hash();
         self.meta.insert(Self::META_HASH.to_owned(), hash);
+        self.meta = exact(std::mem::take(&mut self.meta));
     }
 
     /// The id of the check that carries Docker's word about the container.
@@ -284,7 +287,7 @@ pub struct ActualService {
     /// Its tags.
     pub tags: Vec<String>,
     /// Its meta.
-    pub meta: BTreeMap<String, String>,
+    pub meta: LiteMap<String, String>,
     /// Its tagged addresses, without those that say nothing but its own address and port: Consul adds up to four of them
     /// to every service by itself.
     pub tagged_addresses: LiteMap<String, (String, u16)>,

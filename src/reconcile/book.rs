@@ -210,10 +210,9 @@ impl Book {
             if self.wanted.contains_key(at) && self.actual.contains_key(at) {
                 self.resend.insert(at.to_owned());
             }
-            return self.items.succeeded(at, self.actual.contains_key(at));
+            return self.items.succeeded(at);
         }
         let after = diff::after(op, self.actual.get(at).map(AsRef::as_ref));
-        let registered = after.is_some();
         self.set_actual(at, after.map(Arc::new));
         if let Op::Register(service) = op
             && let Some(container) = container_of(service)
@@ -223,7 +222,7 @@ impl Book {
             self.gone.insert(container);
         }
         self.settle(at, None);
-        self.items.succeeded(at, registered)
+        self.items.succeeded(at)
     }
 
     /// A write failed. Returns whether it is worth telling.

@@ -231,7 +231,7 @@ impl Story {
     }
 
     fn container_at(&self, service: &str) -> ContainerId {
-        ContainerId::new(self.consul.services[service].meta[Service::META_CONTAINER].as_str())
+        ContainerId::new(self.consul.services[service].meta.get(Service::META_CONTAINER).unwrap().as_str())
     }
 
     fn put(&mut self, service: ActualService) -> &mut Self {

@@ -177,6 +177,6 @@ mod tests {
         let service = &settled[0].1;
         assert_eq!(service.checks[1].id, "service:n1:web:80:aaaaaaaaaaaa");
         assert_eq!(service.checks[0].id, "n1:web:80:aaaaaaaaaaaa:docker");
-        assert_eq!(service.meta[Service::META_HASH], service.definition_hash());
+        assert_eq!(service.meta.get(Service::META_HASH).unwrap(), &service.definition_hash());
     }
 }

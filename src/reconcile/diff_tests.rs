@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use litemap::LiteMap;
@@ -18,7 +17,7 @@ pub fn service(id: &str, container: &str) -> Service {
         address: "10.0.0.1".to_owned(),
         port: 8080,
         tags: vec!["a".to_owned(), "b".to_owned()],
-        meta: BTreeMap::from([
+        meta: LiteMap::from_iter([
             (Service::META_OWNER.to_owned(), "remora".to_owned()),
             (Service::META_NODE.to_owned(), "n1".to_owned()),
             (Service::META_ENGINE.to_owned(), "ENGINE000001".to_owned()),

@@ -45,7 +45,7 @@ fn service(container: Container, heal: &Heal, given_up: Option<&str>) -> Service
 
 fn check(labels: &[(&str, &str)]) -> Option<Check> {
     let service = service(container(labels), &Heal::default(), None);
-    assert_eq!(service.meta[Service::META_HASH], service.definition_hash(), "sealed");
+    assert_eq!(service.meta.get(Service::META_HASH).unwrap(), &service.definition_hash(), "sealed");
     service.checks.into_iter().find(|check| check.id == "n1:web:80:healing")
 }
 
@@ -134,7 +134,7 @@ fn what_is_not_healed_has_no_check() {
 fn the_policy_is_part_of_the_definition_and_who_is_given_up_is_not() {
     let heal = Heal::default();
     let hash = |labels: &[(&str, &str)], given_up| {
-        service(container(labels), &heal, given_up).meta[Service::META_HASH].clone()
+        service(container(labels), &heal, given_up).meta.get(Service::META_HASH).unwrap().clone()
     };
     assert_ne!(hash(&[], None), hash(&[("remora.heal.max-attempts", "3")], None));
     assert_eq!(hash(&[], None), hash(&[], Some("why")));

@@ -44,7 +44,6 @@ struct Item {
     reaped: Backoff,
     /// What it should be changed while a write was under way.
     renewed: bool,
-    registered: bool,
     failure: Option<String>,
     heard: Option<Instant>,
 }
@@ -64,7 +63,6 @@ impl Default for Item {
             contested_at: None,
             reaped: Backoff::new(REAPED_AGAIN, REAPED_AGAIN * 12),
             renewed: false,
-            registered: false,
             failure: None,
             heard: None,
         }
@@ -162,26 +160,27 @@ impl Items {
         }
     }
 
-    /// Nothing is to be written: it is as it should be. What Consul does not have (`in_consul`) is not remembered.
+    /// Nothing is to be written: it is as it should be. Remembered is only who was fought over, and only as long as Consul has
+    /// it (`in_consul`): there are as many registrations as containers, and mostly there is nothing to say about one.
     pub fn settled(&mut self, key: &str, in_consul: bool) {
         let Some(item) = self.by_key.get_mut(key) else { return };
         item.failure = None;
         self.failing.remove(key);
         item.backoff.reset();
         item.heard = None;
-        item.registered &= in_consul;
-        if !item.registered && !item.queued {
+        let fought = [item.vanished, item.contest, item.reaped].iter().any(|it| it.attempts() > 0);
+        let remembered = item.queued || (in_consul && fought);
+        if !remembered {
             self.by_key.remove(key);
         }
     }
 
     /// A write succeeded. Returns when the event that led to it was heard.
-    pub fn succeeded(&mut self, key: &str, registered: bool) -> Option<Instant> {
+    pub fn succeeded(&mut self, key: &str) -> Option<Instant> {
         let item = self.ended(key)?;
         item.not_before = None;
         item.backoff.reset();
         item.failure = None;
-        item.registered = registered;
         item.renewed = false;
         let heard = item.heard.take();
         self.failing.remove(key);
@@ -356,7 +355,7 @@ mod tests {
         items.start("a");
         items.touch("a", None);
         assert_eq!(items.next(now), None, "under way");
-        items.succeeded("a", true);
+        items.succeeded("a");
         assert_eq!(items.next(now).as_deref(), Some("a"), "looked at again after the write");
     }
 
@@ -420,7 +419,7 @@ mod tests {
             }
             while items.next(now).is_some() {
                 items.start("a");
-                items.succeeded("a", true);
+                items.succeeded("a");
                 items.next(now).unwrap();
                 items.settled("a", true);
                 writes += 1;
@@ -437,7 +436,7 @@ mod tests {
             now += Duration::from_secs(3);
             if items.next(now).is_some() {
                 items.start("a");
-                items.succeeded("a", true);
+                items.succeeded("a");
                 items.next(now).unwrap();
                 writes += 1;
             }
@@ -455,7 +454,7 @@ mod tests {
         items.touch("a", Some(now + Duration::from_secs(1)));
         items.next(now).unwrap();
         items.start("a");
-        assert_eq!(items.succeeded("a", true), Some(now));
-        assert_eq!(items.succeeded("a", true), None);
+        assert_eq!(items.succeeded("a"), Some(now));
+        assert_eq!(items.succeeded("a"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Meta: who owns the registration, what it is, and the attributes of the container. One bad pair would make Consul refuse
 //! the whole registration, so a bad pair is left out and told.
 
-use std::collections::BTreeMap;
+use litemap::LiteMap;
 
 use super::Settings;
 use super::metadata::Metadata;
@@ -37,7 +37,7 @@ pub(super) fn meta(
     port: Option<Port>,
     settings: &Settings,
     notes: &mut Notes,
-) -> BTreeMap<String, String> {
+) -> LiteMap<String, String> {
     let mut meta = own(container, settings);
     // One more of ours is to come: the hash.
     let mut room = MOST.saturating_sub(meta.len() + 1);
@@ -63,7 +63,7 @@ pub(super) fn meta(
     meta
 }
 
-fn own(container: &Container, settings: &Settings) -> BTreeMap<String, String> {
+fn own(container: &Container, settings: &Settings) -> LiteMap<String, String> {
     let text = |key| container.labels.get(key).map_or("", String::as_str);
     let replacements = text(label::GENERATION).trim().parse::<u32>().ok().filter(|&count| count > 0);
     let count = replacements.map(|count| count.to_string()).unwrap_or_default();
@@ -111,7 +111,7 @@ mod tests {
     use super::super::testing::{container, settings};
     use super::*;
 
-    fn read(container: &Container) -> (BTreeMap<String, String>, Vec<super::super::Note>) {
+    fn read(container: &Container) -> (LiteMap<String, String>, Vec<super::super::Note>) {
         let mut notes = Notes::default();
         let metadata = Metadata::read(container, &mut notes);
         (meta(container, &metadata, None, &settings(), &mut notes), notes.into_list())
@@ -157,7 +157,7 @@ mod tests {
             .build();
         let (meta, notes) = read(&container);
         assert!(meta.values().all(|value| !value.chars().any(char::is_control)), "{meta:?}");
-        assert_eq!(meta["ok"], "é b");
+        assert_eq!(meta.get("ok").unwrap(), "é b");
         assert!(!meta.contains_key("nl") && !meta.contains_key("del") && !meta.contains_key("c1"));
         assert_eq!(notes.iter().filter(|note| note.warning && note.text.contains("control")).count(), 3, "{notes:?}");
     }
@@ -173,10 +173,10 @@ mod tests {
             .label("SERVICE_IMAGE", "mine")
             .build();
         let (meta, notes) = read(&container);
-        assert_eq!(meta["managed-by"], "remora");
-        assert_eq!(meta["remora-node"], "node-1");
-        assert_eq!(meta["container-id"], container.id.as_str());
-        assert_eq!(meta["image"], "mine");
+        assert_eq!(meta.get("managed-by").unwrap(), "remora");
+        assert_eq!(meta.get("remora-node").unwrap(), "node-1");
+        assert_eq!(meta.get("container-id").unwrap(), container.id.as_str());
+        assert_eq!(meta.get("image").unwrap(), "mine");
         assert!(!meta.contains_key("external-source") && !meta.contains_key("heal-count"));
         assert_eq!(notes.len(), 5);
     }
@@ -196,9 +196,15 @@ mod tests {
                 .label("SERVICE_heal-reason", "mine")
         };
         let (meta, notes) = read(&attributes(replaced()).build());
-        assert_eq!((meta["heal-count"].as_str(), meta["heal-last"].as_str()), ("3", "2026-01-01T00:00:00Z"));
-        assert!(meta["heal-reason"].starts_with("unhealthy ") && meta["heal-reason"].len() <= LONGEST_VALUE);
-        assert!(!meta["heal-reason"].chars().any(char::is_control), "{meta:?}");
+        assert_eq!(
+            (meta.get("heal-count").unwrap().as_str(), meta.get("heal-last").unwrap().as_str()),
+            ("3", "2026-01-01T00:00:00Z")
+        );
+        assert!(
+            meta.get("heal-reason").unwrap().starts_with("unhealthy ")
+                && meta.get("heal-reason").unwrap().len() <= LONGEST_VALUE
+        );
+        assert!(!meta.get("heal-reason").unwrap().chars().any(char::is_control), "{meta:?}");
         assert_eq!(notes.iter().filter(|note| note.about.starts_with("SERVICE_heal-")).count(), 2, "{notes:?}");
         for generation in ["", "0", "-1", "x", "99999999999"] {
             let (meta, _) = read(&replaced().label(label::GENERATION, generation).build());

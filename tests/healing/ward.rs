@@ -197,7 +197,7 @@ impl Ward {
         let service = ActualService {
             id: "n1:web:80".to_owned(),
             name: "web".to_owned(),
-            meta: [(Service::META_CONTAINER.to_owned(), id.as_str().to_owned())].into(),
+            meta: std::iter::once((Service::META_CONTAINER.to_owned(), id.as_str().to_owned())).collect(),
             checks: LiteMap::from_iter([("n1:web:80:http".to_owned(), check)]),
             ..ActualService::default()
         };

@@ -49,7 +49,7 @@ pub fn service(id: &str, checks: Vec<Check>) -> Service {
         address: "10.1.2.3".to_owned(),
         port: 8080,
         tags: vec!["b".to_owned(), "a".to_owned()],
-        meta: BTreeMap::from([(Service::META_OWNER.to_owned(), "remora".to_owned())]),
+        meta: LiteMap::from_iter([(Service::META_OWNER.to_owned(), "remora".to_owned())]),
         tagged_addresses: LiteMap::new(),
         weights: None,
         enable_tag_override: false,
@@ -157,7 +157,7 @@ async fn every_field_comes_back(registry: &impl Registry) {
 
     // And the least that a service can be.
     let bare =
-        Service { address: String::new(), port: 0, tags: Vec::new(), meta: BTreeMap::new(), ..service("bare", vec![]) };
+        Service { address: String::new(), port: 0, tags: Vec::new(), meta: LiteMap::new(), ..service("bare", vec![]) };
     registry.register(&bare).await.unwrap();
     let expected = ActualService { id: "bare".into(), name: "web".into(), weights: (1, 1), ..ActualService::default() };
     assert_eq!(actual(registry, "bare").await, Some(expected));
@@ -260,7 +260,7 @@ async fn a_check_id_belongs_to_the_last_who_took_it(registry: &impl Registry) {
 async fn a_bad_definition_is_invalid_and_changes_nothing(registry: &impl Registry) {
     registry.register(&service("good", vec![])).await.unwrap();
     let before = registry.read().await.unwrap();
-    let meta = |key: &str, value: String| BTreeMap::from([(key.to_owned(), value)]);
+    let meta = |key: &str, value: String| LiteMap::from_iter([(key.to_owned(), value)]);
     let many = (0..65).map(|number| (format!("key{number}"), String::new())).collect();
     let bad = [
         Service { name: String::new(), ..service("bad", vec![]) },

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use litemap::LiteMap;
+
 use super::view::View;
 use crate::consul::client::Client;
 use crate::consul::error::ConsulError;
@@ -131,7 +133,7 @@ impl NodeIdentity {
         let view = super::read::look(client, self).await?;
         let Some((node, index)) = &view.node else { return Ok(false) };
         self.owns(&view)?;
-        let ours = |meta: &BTreeMap<String, String>| {
+        let ours = |meta: &LiteMap<String, String>| {
             meta.get(Service::META_OWNER).is_some_and(|owner| owner == "remora")
                 && meta.get(Service::META_ENGINE).is_none_or(|engine| *engine == self.engine)
         };

@@ -238,7 +238,7 @@ fn row_of_service(wanted: &Service, node: &NodeIdentity) -> ServiceRow {
         address: wanted.address.clone(),
         port: wanted.port,
         tags: wanted.tags.clone(),
-        meta: wanted.meta.clone(),
+        meta: wanted.meta.clone().into_iter().collect(),
         weights: wanted.weights,
         enable_tag_override: wanted.enable_tag_override,
     }

@@ -30,7 +30,7 @@ fn service(id: &str) -> Service {
         address: "10.1.2.3".to_owned(),
         port: 80,
         tags: vec!["a".to_owned()],
-        meta: BTreeMap::from([(Service::META_OWNER.to_owned(), "remora".to_owned())]),
+        meta: LiteMap::from_iter([(Service::META_OWNER.to_owned(), "remora".to_owned())]),
         tagged_addresses: LiteMap::new(),
         weights: Some(Weights { passing: 7, warning: 2 }),
         enable_tag_override: true,

@@ -3,11 +3,12 @@
 //! A transaction happens as a whole or not at all. Consul tells which of its operations it refuses; their callers hear why,
 //! and the rest is sent again without them. Whoever lost a race is planned anew after a look, once.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use litemap::LiteMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -406,7 +407,7 @@ impl Job {
     }
 }
 
-fn mark(meta: &BTreeMap<String, String>) -> Mark {
+fn mark(meta: &LiteMap<String, String>) -> Mark {
     [Service::META_OWNER, Service::META_ENGINE, Service::META_CONTAINER].map(|key| meta.get(key).cloned())
 }
 

@@ -39,7 +39,7 @@ pub(in crate::consul) struct ServiceBody<'a> {
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     tags: &'a [String],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    meta: &'a BTreeMap<String, String>,
+    meta: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tagged_addresses: BTreeMap<&'a str, TaggedAddressBody<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,7 +139,7 @@ impl<'a> From<&'a Service> for ServiceBody<'a> {
             address: &service.address,
             port: service.port,
             tags: &service.tags,
-            meta: &service.meta,
+            meta: service.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
             tagged_addresses: service
                 .tagged_addresses
                 .iter()
@@ -260,7 +260,7 @@ mod tests {
             address: String::new(),
             port: 0,
             tags: Vec::new(),
-            meta: BTreeMap::new(),
+            meta: LiteMap::new(),
             tagged_addresses: LiteMap::new(),
             weights: None,
             enable_tag_override: false,

@@ -159,7 +159,7 @@ fn a_label_cannot_take_the_place_of_the_check() {
         let kinds: Vec<_> = ours.map(|check| &check.kind).collect();
         assert!(kinds.iter().all(|kind| matches!(kind, CheckKind::Ttl { .. })), "{kinds:?}");
         assert_eq!(kinds.len(), usize::from(mode == HealMode::On));
-        assert_eq!(service.meta[Service::META_HASH], service.definition_hash());
+        assert_eq!(service.meta.get(Service::META_HASH).unwrap(), &service.definition_hash());
         assert_eq!(story.book.notes(), 1, "and that is told");
     }
 }
@@ -191,8 +191,8 @@ fn start_first_the_registration_changes_hands_in_one_write() {
     assert!(story.here(new(named("b", "new"))).settle().is_empty(), "the old one has its place");
     assert_eq!(story.here(named("a", "old")).settle(), [format!("register {WEB}")], "nothing is deregistered first");
     assert_eq!(story.container_at(WEB), id("b"));
-    assert_eq!(story.consul.services[WEB].meta["heal-count"], "1");
-    assert_eq!(story.consul.services[WEB].meta["heal-reason"], "unhealthy");
+    assert_eq!(story.consul.services[WEB].meta.get("heal-count").unwrap(), "1");
+    assert_eq!(story.consul.services[WEB].meta.get("heal-reason").unwrap(), "unhealthy");
     assert!(story.here(new(running("b", "web"))).settle().is_empty(), "the definition is the same");
     assert!(story.drains(named("a", "old")).here(stopped(named("a", "old"))).gone("a").settle().is_empty());
     assert_eq!(story.ids(), [WEB]);

@@ -268,7 +268,8 @@ fn a_living_namesake_is_left_alone_and_a_past_one_is_cleaned_up() {
     let agent = ActualService {
         meta: [("managed-by", "remora"), ("remora-node", "n1"), ("remora-engine", "OTHER")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into(),
+            .into_iter()
+            .collect(),
         ..foreign("n1:remora:other", "remora", &[])
     };
     story.put(agent.clone()).put(foreign("n1:web:80", "web", &namesakes(&there)));

@@ -32,7 +32,10 @@ fn case_06_a_new_dynamic_port_keeps_the_id() {
     let after = alone(container("web").publish("80", 32770), &settings());
     assert_eq!(before.services()[0].id, after.services()[0].id);
     assert_eq!(after.services()[0].port, 32770);
-    assert_ne!(before.services()[0].meta["remora-hash"], after.services()[0].meta["remora-hash"]);
+    assert_ne!(
+        before.services()[0].meta.get("remora-hash").unwrap(),
+        after.services()[0].meta.get("remora-hash").unwrap()
+    );
 }
 
 #[test]
@@ -69,7 +72,10 @@ fn case_12_a_rename_keeps_the_identity() {
     let before = register(&sight(renamed.clone()), &peers([]), &settings());
     renamed.name = "shop".into();
     let after = register(&sight(renamed), &peers([]), &settings());
-    assert_eq!(before.services()[0].meta["container-id"], after.services()[0].meta["container-id"]);
+    assert_eq!(
+        before.services()[0].meta.get("container-id").unwrap(),
+        after.services()[0].meta.get("container-id").unwrap()
+    );
     assert_eq!(after.services()[0].id, "node-1:shop:80");
 }
 
@@ -403,7 +409,7 @@ fn case_35_bad_meta_costs_its_pair_and_checks_never_enter_it() {
         .label("SERVICE_CHECK_TCP", "true");
     let registration = alone(web, &settings());
     let meta = &registration.services()[0].meta;
-    assert_eq!(meta["ok"], "yes");
+    assert_eq!(meta.get("ok").unwrap(), "yes");
     assert!(!meta.contains_key("long") && !meta.keys().any(|key| key.contains("check") || key.contains('.')));
     assert_eq!(registration.notes_about("SERVICE_LONG").len(), 1);
     assert_eq!(registration.notes_about("SERVICE_bad.key").len(), 1);
@@ -482,8 +488,8 @@ fn case_49_script_checks_are_refused_unless_allowed_and_then_have_no_shell() {
     };
     assert_eq!(args(":script").0, ["nc", "-z", "192.0.2.10", "8080;", "rm -rf", "$(x)"]);
     assert_eq!(args(":script").1, None);
-    let id = &allowed.services()[0].meta["container-id"];
-    assert_eq!(args(":exec"), (vec!["true".into()], Some(id.clone()), Some("/bin/ash".into())));
+    let id = allowed.services()[0].meta.get("container-id").unwrap();
+    assert_eq!(args(":exec"), (vec!["true".into()], Some(id.to_owned()), Some("/bin/ash".into())));
     assert_eq!(args(":cmd").0[0], "check-cmd");
 }
 

@@ -1,8 +1,9 @@
 //! Hostile and broken keys, thousands of them, generated: the rules never panic, and whatever they yield Consul accepts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use litemap::LiteMap;
 use proptest::prelude::*;
 
 use super::super::testing::{container, peers, settings};
@@ -210,7 +211,7 @@ fn check(registration: &Registration, settings: &Settings) {
         );
         assert_eq!(service.tags.iter().collect::<BTreeSet<_>>().len(), service.tags.len());
         check_meta(&service.meta);
-        assert_eq!(service.meta["remora-hash"], service.definition_hash());
+        assert_eq!(service.meta.get("remora-hash").unwrap(), &service.definition_hash());
         assert!(service.weights.is_none_or(|weights| weights.passing > 0 && weights.warning > 0));
         assert_eq!(service.checks[0].id, format!("{}:docker", service.id));
         for check in &service.checks {
@@ -228,7 +229,7 @@ fn check(registration: &Registration, settings: &Settings) {
     }
 }
 
-fn check_meta(meta: &BTreeMap<String, String>) {
+fn check_meta(meta: &LiteMap<String, String>) {
     assert!(meta.len() <= meta::MOST);
     for (key, value) in meta {
         assert!(!key.is_empty() && key.len() <= meta::LONGEST_KEY && value.len() <= meta::LONGEST_VALUE);
@@ -236,8 +237,8 @@ fn check_meta(meta: &BTreeMap<String, String>) {
         assert!(key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'), "{key}");
         assert!(!key.starts_with("consul-") && !keys::is_control(key), "{key}");
     }
-    assert_eq!(meta["managed-by"], "remora");
-    assert_eq!(meta["remora-node"], "node-1");
+    assert_eq!(meta.get("managed-by").unwrap(), "remora");
+    assert_eq!(meta.get("remora-node").unwrap(), "node-1");
 }
 
 /// Host and port of every probe are the instance's own: a label can choose neither the host nor a second request.

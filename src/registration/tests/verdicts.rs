@@ -12,9 +12,9 @@ fn the_plainest_container_is_registered_as_registrator_would() {
     assert_eq!(registration.lines(), ["node-1:web:80 app 192.0.2.10:8080"]);
     let service = registration.services()[0];
     assert!(service.tags.is_empty() && service.tagged_addresses.is_empty() && service.weights.is_none());
-    assert_eq!(service.meta["remora-hash"], service.definition_hash());
-    assert_eq!(service.meta["remora-node"], "node-1");
-    assert_eq!(service.meta["remora-engine"], "ENGINE:ID");
+    assert_eq!(service.meta.get("remora-hash").unwrap(), &service.definition_hash());
+    assert_eq!(service.meta.get("remora-node").unwrap(), "node-1");
+    assert_eq!(service.meta.get("remora-engine").unwrap(), "ENGINE:ID");
     assert_eq!(service.checks.len(), 1);
     assert_eq!(service.checks[0].name, "Docker health of web");
     let hundred_years = std::time::Duration::from_secs(876_000 * 3600);
@@ -210,7 +210,8 @@ fn a_script_that_needs_a_shell_is_told() {
 #[test]
 fn the_hash_follows_the_definition_and_not_the_health() {
     let web = || container("web").publish("80", 8080);
-    let hash = |registration: super::super::Registration| registration.services()[0].meta["remora-hash"].clone();
+    let hash =
+        |registration: super::super::Registration| registration.services()[0].meta.get("remora-hash").unwrap().clone();
     let healthy = hash(alone(web().health(crate::docker::HealthStatus::Healthy, 0, ""), &settings()));
     let unhealthy = hash(alone(web().health(crate::docker::HealthStatus::Unhealthy, 1, "no"), &settings()));
     assert_eq!(healthy, unhealthy);
