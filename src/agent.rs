@@ -15,7 +15,7 @@
 //! (Docker's restart policy) starts it again, and everything it needs to know is in Docker and in Consul.
 
 pub mod external;
-mod healing;
+pub mod healing;
 pub mod start;
 pub mod way;
 
@@ -210,7 +210,7 @@ async fn serve(at: SocketAddr, face: Face, shutdown: CancellationToken) -> &'sta
 
 /// Finds out who and where we are, then observes and reconciles.
 async fn publish(
-    config: Config,
+    mut config: Config,
     engine: DockerEngine,
     client: Client,
     (docker_view, consul_view, docker_seen, status_asked, reported): Ends,
@@ -219,6 +219,16 @@ async fn publish(
 ) -> &'static str {
     let beginning = begin(&config, &engine, &client, &docker_view, &consul_view, &metrics);
     let Some((settings, info, mode)) = shutdown.run_until_cancelled(beginning).await else { return "publish" };
+    let asking = shutdown.run_until_cancelled(healing::as_allowed(&mut config, &engine)).await;
+    let Some(denied) = asking else { return "publish" };
+    if !denied.is_empty() {
+        tracing::warn!(
+            event = "heal_denied",
+            "healing is on (REMORA_HEAL), but what stands in front of Docker refuses {}: what would be done is only told until Remora is \
+             started with a way to Docker that allows it (docs/security.md), or with REMORA_HEAL=observe or off",
+            denied.join(", ")
+        );
+    }
     let node = external::node(&settings, &info.name);
     let own = own_service(&settings, config.http, mode);
     let own_id = own.id.clone();

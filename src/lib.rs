@@ -34,5 +34,6 @@ pub mod host;
 pub mod probe;
 pub mod reconcile;
 pub mod registration;
+mod scrub;
 pub mod telemetry;
 pub mod template;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, Consul};
+use crate::config::{Config, Consul, HealMode};
 use crate::consul::{ConsulSeen, KvStore};
 use crate::docker::spec::ApiVersion;
-use crate::docker::{ContainerId, DockerEngine, EngineInfo, Heard};
+use crate::docker::{ContainerId, Denied, DockerEngine, EngineInfo, Heard};
 use crate::heal::cluster::Keys;
 use crate::heal::hands_off::Never;
 use crate::heal::status::Asked;
@@ -58,6 +58,22 @@ pub(super) fn place(healing: &Healing, info: &EngineInfo, rules: &Settings) -> P
         heal: healing.settings.clone(),
         rules: rules.clone(),
     }
+}
+
+/// Makes healing what the way to Docker lets it be: where one of the calls is refused that every replacement needs, containers are
+/// only observed. One that began would get stuck half-way. Returns those calls.
+pub async fn as_allowed(config: &mut Config, docker: &DockerEngine) -> Vec<&'static str> {
+    if config.heal.mode != HealMode::On {
+        return Vec::new();
+    }
+    // Without an answer nothing is known: Docker has just gone away, and what is refused later is told then.
+    let denied = docker.denied().await.unwrap_or_default();
+    let denied: Vec<_> =
+        denied.iter().filter(|denied| denied.only_for.is_none()).map(|Denied { call, .. }| *call).collect();
+    if !denied.is_empty() {
+        config.heal.mode = HealMode::Observe;
+    }
+    denied
 }
 
 /// Whom nobody touches on this node.

@@ -63,6 +63,9 @@ pub(super) async fn run(config: Config, clients: Clients, warnings: Vec<String>)
     let seen = look_at_consul(&config, consul, found.as_ref().map(|(info, _)| info), &mut report).await;
     // On which node the sessions of healing are.
     let mut node = seen.node.clone();
+    if found.is_some() {
+        healing::hands(&config, engine, &mut report).await;
+    }
     if let Some((info, live)) = &found {
         report.title("address to advertise");
         let choice = agent::address(&config, engine, info, seen.facts.as_ref()).await;
@@ -125,6 +128,10 @@ async fn look_at_docker(
             &format!("API {:?}", info.api_version),
             "Remora is made for 1.41 (Docker 20.10) and newer; older engines may lack what it reads",
         ),
+    }
+    // Asked when the event stream has been silent for a while.
+    if let Err(error) = engine.ping().await {
+        report.bad(&error.to_string(), advice::docker(&error));
     }
     let mut live = Vec::new();
     match engine.list().await {

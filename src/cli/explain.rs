@@ -61,8 +61,10 @@ async fn explain(config: &Config, clients: Clients, name: &str, json: bool) -> a
     let (registry, _) = external::registry(way.mode, &client, &external::node(&settings, &info.name));
     let snapshot = registry.read().await;
     let given_up = snapshot.as_ref().ok().and_then(|snapshot| given_up(snapshot, sight.container.id.as_str()));
+    let mut config = config.clone();
+    agent::healing::as_allowed(&mut config, &engine).await;
     let registration =
-        healing::register(&sight, &peers, &settings, &agent::healing_of(config, &settings), given_up.as_deref());
+        healing::register(&sight, &peers, &settings, &agent::healing_of(&config, &settings), given_up.as_deref());
     let registered = snapshot.as_ref().map_err(ToString::to_string).map(AsRef::as_ref);
     Ok(if json {
         as_json(&sight, &registration, &registered)?

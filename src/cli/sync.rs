@@ -61,6 +61,9 @@ async fn sync(config: &Config, clients: Clients, dry_run: bool) -> anyhow::Resul
     if let Some(writer) = writer {
         writing.spawn(writer.run(stop.clone()));
     }
+    let mut config = config.clone();
+    agent::healing::as_allowed(&mut config, &engine).await;
+    let config = &config;
     let (own, healing) = (agent::own_service(&settings, config.http, way.mode), agent::healing_of(config, &settings));
     let mut book = Book::new(settings.clone(), healing, own);
 

@@ -141,8 +141,12 @@ fn consul(consul: &Consul, pairs: &mut Pairs) {
         Token::Value(secret) => pairs.add("CONSUL_HTTP_TOKEN", hidden(secret.expose())),
         Token::File(path) => pairs.add("CONSUL_HTTP_TOKEN_FILE", path.display()),
     }
-    let auth = consul.auth.as_ref();
-    pairs.add_optional("CONSUL_HTTP_AUTH", auth.map(|(user, word)| format!("{user}:{}", hidden(word.expose()))));
+    let auth = consul.auth.as_ref().map(|(user, word)| match word.expose() {
+        // Without a colon all of it is the user, for Consul; whoever wrote it may have meant a password.
+        "" => hidden(user),
+        word => format!("{user}:{}", hidden(word)),
+    });
+    pairs.add_optional("CONSUL_HTTP_AUTH", auth);
     let tls = &consul.tls;
     let path = |path: Option<&Path>| path.map(|path| path.display().to_string());
     pairs.add("CONSUL_HTTP_SSL_VERIFY", tls.verify);

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::port::DockerError;
 use crate::config::{self, ConfigError};
+use crate::scrub::scrub;
 
 /// An engine answers a list of thousands of containers within a second or two; what takes longer is stuck.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -124,7 +125,7 @@ impl Door {
     /// # Errors
     /// [`DockerError::NotFound`] only for a 404 that the engine itself worded.
     pub async fn get(&self, call: &'static str, path: &str, within: Duration) -> Result<Vec<u8>, DockerError> {
-        self.ask(call, self.client.get(self.url(path)), within, None).await
+        self.ask(call, self.client.get(self.url(path)), within, None, None).await
     }
 
     /// As [`Door::get`], but a successful answer is poured into `sink`, piece by piece, until that says `false`.
@@ -135,7 +136,7 @@ impl Door {
         within: Duration,
         sink: &mut Sink<'_>,
     ) -> Result<(), DockerError> {
-        self.ask(call, self.client.get(self.url(path)), within, Some(sink)).await.map(drop)
+        self.ask(call, self.client.get(self.url(path)), within, Some(sink), None).await.map(drop)
     }
 
     /// POSTs a JSON body, or none.
@@ -155,12 +156,12 @@ impl Door {
             Some(body) => request.json(body),
             None => request,
         };
-        self.ask(call, request, within, None).await
+        self.ask(call, request, within, None, body).await
     }
 
     /// DELETEs a path; errors as for [`Door::post`].
     pub async fn delete(&self, call: &'static str, path: &str, within: Duration) -> Result<Vec<u8>, DockerError> {
-        self.ask(call, self.client.delete(self.url(path)), within, None).await
+        self.ask(call, self.client.delete(self.url(path)), within, None, None).await
     }
 
     fn url(&self, path: &str) -> String {
@@ -173,6 +174,7 @@ impl Door {
         request: reqwest::RequestBuilder,
         within: Duration,
         mut sink: Option<&mut Sink<'_>>,
+        sent: Option<&serde_json::Value>,
     ) -> Result<Vec<u8>, DockerError> {
         let whole = async {
             let mut response = request.send().await?;
@@ -207,26 +209,54 @@ impl Door {
         };
         match status {
             200..=299 => Ok(body),
-            404 => match words(&body) {
+            404 => match words(&body, sent) {
                 // A proxy or a wrong server has a 404 of its own; only the engine's own words mean "it is gone".
                 Some(message) if message.to_lowercase().contains("no such container") => {
                     Err(DockerError::NotFound(message))
                 }
                 message => Err(DockerError::Refused { call, status, message: message.unwrap_or_default() }),
             },
-            _ => Err(DockerError::Refused { call, status, message: words(&body).unwrap_or_default() }),
+            _ => Err(DockerError::Refused { call, status, message: words(&body, sent).unwrap_or_default() }),
         }
     }
 }
 
-/// The engine's own words in an error answer, bounded.
-fn words(body: &[u8]) -> Option<String> {
+/// The engine's own words in an error answer, bounded, and without what may be a secret in what was sent: words that repeat the
+/// request are not the engine's, but whoever stands in between writes as he likes.
+fn words(body: &[u8], sent: Option<&serde_json::Value>) -> Option<String> {
     #[derive(Deserialize)]
     struct Words {
         message: String,
     }
     let words: Words = serde_json::from_slice(body).ok()?;
-    Some(words.message.chars().filter(|c| !c.is_control()).take(300).collect())
+    let mut secrets = Vec::new();
+    if let Some(sent) = sent {
+        secrets_of(sent, false, &mut secrets);
+    }
+    let message = scrub(&words.message, secrets);
+    Some(message.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
+/// Where people put secrets in the body of a call.
+const SECRET: [&str; 9] =
+    ["Env", "Cmd", "Entrypoint", "Labels", "Healthcheck", "Config", "Annotations", "DriverOpts", "DriverConfig"];
+
+/// Every text in such a place; of a variable only its value.
+fn secrets_of<'v>(value: &'v serde_json::Value, secret: bool, found: &mut Vec<&'v str>) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if secret => {
+            found.push(text);
+            found.extend(text.split_once('=').map(|(_, value)| value));
+        }
+        Value::Array(items) => items.iter().for_each(|item| secrets_of(item, secret, found)),
+        Value::Object(members) => {
+            for (key, value) in members {
+                secrets_of(value, secret || SECRET.contains(&key.as_str()), found);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The authorities, and the certificate with its key; or all that is wrong with the three files.
@@ -284,6 +314,18 @@ mod tests {
             .status()
             .unwrap();
         assert!(made.success());
+    }
+
+    #[test]
+    fn an_answer_that_repeats_the_request_does_not_tell_its_secrets() {
+        let sent = serde_json::json!({
+            "Image": "shop/web:1", "Env": ["PASSWORD=hunter2"], "Labels": {"team": "hunter3"},
+            "HostConfig": {"LogConfig": {"Config": {"splunk-token": "hunter4"}}, "NetworkMode": "bridge"},
+        });
+        let body = serde_json::json!({"message": format!("no: {sent}")}).to_string();
+        let told = words(body.as_bytes(), Some(&sent)).unwrap();
+        assert!(!told.contains("hunter") && told.contains("shop/web:1") && told.contains("bridge"), "{told}");
+        assert!(words(body.as_bytes(), None).unwrap().contains("hunter2"), "what was not sent is not known");
     }
 
     #[test]

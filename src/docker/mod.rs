@@ -1,5 +1,6 @@
 //! The only room that speaks Docker's API. May know `config` and `template`.
 //!
+//! * `allowed`: which calls a filtering proxy in front of the engine refuses.
 //! * [`container`]: our snapshot of a container.
 //! * [`port`]: the narrow trait that the rest uses ([`Engine`]), its errors and events.
 //! * [`engine`]: the real implementation: bollard for the event stream, a tolerant reader ([`http`], [`list`],
@@ -10,6 +11,7 @@
 //! * [`spec`]: from an inspect document to the calls that make another container like it; pure.
 //! * [`observe`]: list and event stream as one state machine around the ledger; a second listener hears it raw ([`Heard`]).
 
+mod allowed;
 pub mod container;
 pub mod control;
 pub mod engine;
@@ -26,6 +28,7 @@ pub mod observe;
 pub mod port;
 pub mod spec;
 
+pub use allowed::Denied;
 pub use container::{
     Binding, COMPOSE_PROJECT, COMPOSE_SERVICE, Container, ContainerId, Endpoint, Health, HealthStatus, Lens, Life,
     NetworkMode, Port, ProbeTimes, Protocol, RestartName, RestartPolicy, Sight, Signal, State,

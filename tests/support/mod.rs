@@ -5,6 +5,7 @@
 //! * `consul`: a Consul agent of one's own, that can be stopped, restarted without its data, and frozen.
 //! * `docker`: the engine's API, the test image, containers that are gone when the test is.
 //! * `dockerd`: a second engine, for the tests that restart one (nobody restarts the machine's own).
+//! * `guard`: a filtering proxy in front of the engine, and the calls that the documentation allows.
 //! * `netns`: a host of one's own, as far as the network goes.
 //! * `proxy`: stands between two parties and cuts, refuses, freezes, strands, and notes the HTTP requests that pass.
 //! * `remora`: the program under test as a process: environment, log, readiness, signals, memory, CPU time.
@@ -23,6 +24,7 @@ pub mod catalog;
 pub mod consul;
 pub mod docker;
 pub mod dockerd;
+pub mod guard;
 pub mod netns;
 pub mod page;
 pub mod proxy;

@@ -85,6 +85,11 @@ impl Remora {
         self.environment.insert(name.to_owned(), value.to_owned());
     }
 
+    /// Does not set it any more.
+    pub fn unset(&mut self, name: &str) {
+        self.environment.remove(name);
+    }
+
     /// Starts it.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "Remora runs already");

@@ -1,9 +1,44 @@
-//! What healing needs of Consul besides: keys to agree with operators and other agents, and sessions.
+//! What healing needs besides: of Docker the calls that change something; of Consul keys to agree with operators and other agents,
+//! and sessions.
 
 use super::{Report, advice};
 use crate::config::{Config, HealMode, WithoutConsul};
 use crate::consul::{Client, ConsulError, Right};
+use crate::docker::{Denied, DockerEngine};
 use crate::heal::cluster::Keys;
+
+/// Asks whether Docker may be asked for all that healing does. Nothing is changed by that.
+pub(super) async fn hands(config: &Config, engine: &DockerEngine, report: &mut Report) {
+    if config.heal.mode == HealMode::Off {
+        return;
+    }
+    match engine.denied().await {
+        Ok(denied) => judge_hands(config, &denied, report),
+        Err(error) => report.bad(&error.to_string(), advice::docker(&error)),
+    }
+}
+
+fn judge_hands(config: &Config, denied: &[Denied], report: &mut Report) {
+    if denied.is_empty() {
+        return report.good("containers can be replaced (healing)");
+    }
+    // Who only looks needs none of it.
+    let observes = config.heal.mode == HealMode::Observe;
+    for Denied { call, only_for } in denied {
+        let what = match (only_for, observes) {
+            (_, true) => {
+                report.info(&format!("{call} is refused: with REMORA_HEAL=observe it is not needed"));
+                continue;
+            }
+            (Some(what), false) => format!("{call} is refused: needed for {what}"),
+            (None, false) => format!("{call} is refused: containers are only observed, none is healed"),
+        };
+        report.bad(
+            &what,
+            "the proxy in front of the socket must allow it (docs/security.md has the list), or set REMORA_HEAL=off or observe",
+        );
+    }
+}
 
 /// Asks for the rights; `node`: this node's name in the registrations, `consul_node`: that of Consul's agent.
 pub(super) async fn rights(config: &Config, client: &Client, node: &str, consul_node: &str, report: &mut Report) {
@@ -99,6 +134,26 @@ mod tests {
         assert!(text.contains("this node heals without asking the others"), "{text}");
         config.heal.without_consul = WithoutConsul::None;
         assert!(told(&config, true, false).1.contains("nothing is healed"));
+    }
+
+    #[test]
+    fn a_call_to_docker_that_is_refused_is_told_with_what_it_is_for() {
+        let mut config = config();
+        let denied = [
+            Denied { call: "POST /containers/create", only_for: None },
+            Denied { call: "GET /containers/{id}/changes", only_for: Some("remora.heal.volumes=refuse") },
+        ];
+        let told = |config: &Config, denied: &[Denied]| {
+            let mut report = Report::default();
+            judge_hands(config, denied, &mut report);
+            (report.problems, report.text)
+        };
+        let (problems, text) = told(&config, &denied);
+        assert!(problems == 2 && text.contains("POST /containers/create is refused: containers are only"), "{text}");
+        assert!(text.contains("needed for remora.heal.volumes=refuse"), "{text}");
+        assert_eq!(told(&config, &[]).0, 0);
+        config.heal.mode = HealMode::Observe;
+        assert_eq!(told(&config, &denied).0, 0);
     }
 
     #[test]

@@ -3,11 +3,15 @@
 use std::error::Error;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
 use reqwest::{RequestBuilder, Response, StatusCode};
 
 use super::{Answer, Call};
 use crate::consul::classify::{classify, clean};
 use crate::consul::error::ConsulError;
+use crate::scrub::scrub;
 
 /// Two hundred times the list of 300 services.
 const BODY_LIMIT: usize = 32 << 20;
@@ -39,7 +43,11 @@ pub(super) async fn exchange(
     timeout: Duration,
 ) -> Result<Answer, Failed> {
     let lost = |error| lost(call.name, address, timeout, error);
-    let response = request.timeout(timeout).send().await.map_err(lost)?;
+    let (client, request) = request.timeout(timeout).build_split();
+    let request = request.map_err(lost)?;
+    // Only kept, not copied: their bytes are shared.
+    let told: Vec<HeaderValue> = request.headers().values().filter(|value| value.is_sensitive()).cloned().collect();
+    let response = client.execute(request).await.map_err(lost)?;
     let status = response.status();
     let missing = call.may_be_missing && status == StatusCode::NOT_FOUND;
     let refused = call.may_be_refused && matches!(status, StatusCode::CONFLICT | StatusCode::PAYLOAD_TOO_LARGE);
@@ -53,7 +61,22 @@ pub(super) async fn exchange(
     }
     // The beginning of an error is enough.
     let words = body(response, ERROR_LIMIT).await.map_err(lost)?.unwrap_or_else(|beginning| beginning);
-    Err(classify(call.name, status.as_u16(), &words).into())
+    Err(classify(call.name, status.as_u16(), without_secrets(&words, &told).as_bytes()).into())
+}
+
+/// An error page without the credentials that were sent: not every page is Consul's own.
+fn without_secrets(page: &[u8], headers: &[HeaderValue]) -> String {
+    let mut secrets = Vec::new();
+    for value in headers.iter().filter_map(|value| value.to_str().ok()) {
+        if let Some(encoded) = value.strip_prefix("Basic ") {
+            let decoded = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            secrets.extend(decoded.as_ref().and_then(|pair| Some(pair.split_once(':')?.1.to_owned())));
+            secrets.push(encoded.to_owned());
+        } else {
+            secrets.push(value.to_owned());
+        }
+    }
+    scrub(&String::from_utf8_lossy(page), secrets.iter().map(String::as_str))
 }
 
 /// An error of the transport. The URL is taken out: a proxy's address or a query may be told by nobody but us.
@@ -113,4 +136,19 @@ pub(crate) fn causes(error: reqwest::Error) -> String {
     // The outermost text only says that something went wrong.
     let told = if texts.len() == 2 { innermost.get(1..).unwrap_or_default() } else { innermost };
     clean(&told.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_page_that_repeats_the_request_does_not_tell_its_credentials() {
+        let header = |text: &str| HeaderValue::from_str(text).unwrap();
+        // user:hunter2
+        let headers = [header("0a1b2c3d-token"), header("Basic dXNlcjpodW50ZXIy")];
+        let page = b"bad: X-Consul-Token: 0a1b2c3d-token, Authorization: Basic dXNlcjpodW50ZXIy (user:hunter2)";
+        let expected = "bad: X-Consul-Token: (secret), Authorization: Basic (secret) (user:(secret))";
+        assert_eq!(without_secrets(page, &headers), expected);
+    }
 }

@@ -108,6 +108,10 @@ fn shown(field: &str, value: &Value) -> Option<String> {
     let is_secret = SECRET
         .iter()
         .any(|secret| field.strip_prefix(secret).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
+    // Passwords of network and storage drivers, at any depth.
+    let is_secret = is_secret
+        || field.split('.').any(|part| ["DriverOpts", "DriverConfig", "StorageOpt", "VolumeOptions"].contains(&part))
+        || (["HostConfig.Mounts", "HostConfig.StorageOpt"].contains(&field));
     (!is_secret && !value.is_null()).then(|| value.to_string().chars().take(LONGEST).collect())
 }
 
@@ -293,6 +297,10 @@ mod tests {
             it["Config"]["Env"] = json!(["PASSWORD=canary"]);
             it["Config"]["Labels"] = json!({"token": "canary", label::OP: "x"});
             it["HostConfig"]["LogConfig"] = json!({"Type": "splunk", "Config": {"splunk-token": "canary"}});
+            it["HostConfig"]["StorageOpt"] = json!({"key": "canary"});
+            it["HostConfig"]["Mounts"] = json!([{"Type": "volume", "Target": "/t", "VolumeOptions":
+                {"DriverConfig": {"Name": "local", "Options": {"o": "username=u,password=canary"}}}}]);
+            it["NetworkSettings"]["Networks"]["bridge"]["DriverOpts"] = json!({"key": "canary"});
         });
         let found = differences(&one, &other, &BTreeMap::new(), Options::default());
         let text = format!("{found:?} {}", found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
