@@ -35,16 +35,17 @@ if [[ ! -x $cache/bin/dockerd || ${REMORA_FETCH:-} == again ]]; then
     printf 'root:x:0:\ndocker:x:999:\n' >"$cache/new/etc/group"
     mkdir -p "$cache/new"/{proc,sys,dev,tmp,run,mnt,root}
     mv "$cache/new" "$cache/root"
-    mkdir -p "$cache/bin"
+    mkdir -p "$cache/bin" "$cache/run"
     cat >"$cache/bin/dockerd" <<'END'
 #!/bin/sh
 # Made by docker/engine.sh. The folder really becomes the root (`chroot` alone would do for the engine, but what enters a container
-# lands in the root of the container's mount namespace, and that would be the machine's).
+# lands in the root of the container's mount namespace, and that would be the machine's). What is in /run stays: by the sockets there a
+# restarted engine finds what runs on.
 exec unshare --mount --propagation slave sh -ec '
 root=$0
 mount --bind "$root" "$root"
 for folder in proc sys dev tmp; do mount --rbind /$folder "$root/$folder"; done
-mount -t tmpfs -o mode=755 tmpfs "$root/run"
+mount --bind "$root/../run" "$root/run"
 cd "$root"
 pivot_root . mnt
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root sh -ec "umount -l /mnt; exec dockerd \"\$@\"" dockerd "$@"
