@@ -168,8 +168,10 @@ run_compose() {
     CONSUL_IMAGE=$("$root/docker/images.sh" consul)
     SAMPLE_IMAGE=$REMORA_TEST_IMAGE
     export REMORA_IMAGE CONSUL_IMAGE SAMPLE_IMAGE
-    compose=("$(command -v docker-compose)")
-    [[ -n ${compose[0]} ]] || compose=()
+    # An image that was given may be of another revision than this folder.
+    revision="${revision%% *} ($(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.revision"}}' \
+        "$REMORA_IMAGE" | cut -c 1-12))"
+    if have docker-compose; then compose=("$(command -v docker-compose)"); fi
     for suite in $compose_suites; do
         folder=$target/compose/$suite
         [[ -n $(find "$folder" -name docker-compose -type f -perm -1 2>/dev/null) ]] || apt_fetch docker-compose "$suite" "$folder" ||
