@@ -125,7 +125,8 @@ run_engines() {
     for name in $tests; do table+=" \`$(tr -s : ' ' <<<"$name" | sed 's/ *$//')\` |"; done
     table+=$'\n''|---|---|---|'
     for name in $tests; do table+='---|'; done
-    for suite in '' $engine_suites; do
+    # The newest first: it is what nobody else has run.
+    for suite in $(tac -s ' ' <<<"$engine_suites " | tr -d '\n') ''; do
         on_engine "$suite"
         for consul in "${consuls[@]}"; do
             version=$("$consul" version | sed -n '1s/Consul v//p')
