@@ -63,8 +63,7 @@ async fn ports_of_both_protocols_and_families_are_published_with_what_the_labels
 async fn addresses_inside_of_networks_are_published_in_both_families() {
     let mut scene = Scene::plan("inside").env("REMORA_INTERNAL", "true").start().await;
     // A range of its own for every run: two networks with the same one do not go together.
-    let random = fastrand::u128(..).to_be_bytes();
-    let range = Ipv6Addr::from_bits(0xfd << 120 | u128::from_be_bytes(random) << 8 >> 72 << 64);
+    let range = Ipv6Addr::from_bits((0xfd << 120) | ((fastrand::u128(..) >> 80) << 64));
     let settings = json!({"EnableIPv6": true, "IPAM": {"Config": [{"Subnet": format!("{range}/64")}]}});
     let both = scene.engine.network_with("both", settings).await;
     let plain = scene.engine.network("plain").await;
@@ -158,7 +157,7 @@ async fn thirty_at_once_come_change_and_go_with_nothing_lost_and_nothing_stale_a
     let (second, last) = rest.split_at(10);
     let restarted = stream::iter(second).for_each_concurrent(4, |it| scene.engine.restart(it));
     let removed = stream::iter(last).for_each_concurrent(4, |it| scene.engine.remove(it));
-    let (_, (), (), new) =
+    let ((), (), (), new) =
         tokio::join!(scene.engine.kill_all(third, 4), restarted, removed, scene.engine.many("new", 10, 4));
     scene.settled(SOON * 2).await;
     let before = scene.catalog.of_node(&scene.node).await.unwrap();
