@@ -7,7 +7,8 @@
 #   docker/demo.sh down      end it; nothing stays but the images
 #   docker/demo.sh smoke     the same as a test, beside a demo that may be running: up, check, break, mend, scale, kill, down
 #
-# CONSUL_PORT (8500) moves the demo to other ports; REMORA_IMAGE, CONSUL_IMAGE and SAMPLE_IMAGE use images that you have.
+# CONSUL_PORT (8500) moves the demo to other ports; REMORA_IMAGE, CONSUL_IMAGE and SAMPLE_IMAGE use images that you have;
+# DOCKER_COMPOSE names another docker-compose than the one that is found.
 set -euo pipefail
 # shellcheck source=docker/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -217,6 +218,7 @@ smoke() {
     expect_catalog 2
     expect 'nothing else is published' 'dns flaky remora shop-8080 shop-admin web ' names
     expect 'shop-admin: its own tag' 1 tagged shop-admin internal
+    expect 'web: its Compose project and service' "$project web" compose_names web
     expect "'remora healthcheck' is content" 0 exit_status docker exec "$(container remora)" /remora healthcheck
     expect "'remora explain' knows web" 0 exit_status docker exec "$(container remora)" /remora explain "$(container web)"
 
@@ -245,6 +247,13 @@ smoke() {
     [[ -z $(docker ps --all --quiet --filter "label=com.docker.compose.project=$project") ]] || die 'containers are left.'
     [[ -z $(docker network ls --quiet --filter "label=com.docker.compose.project=$project") ]] || die 'a network is left.'
     say 'smoke: all is right, nothing is left.'
+}
+# What the catalog says of a service's Compose project and service.
+compose_names() {
+    local meta
+    meta=$(ask "/v1/catalog/service/$1")
+    printf '%s %s' "$(grep -o '"project":"[^"]*"' <<<"$meta" | sort -u | cut -d '"' -f 4)" \
+        "$(grep -o '"compose-service":"[^"]*"' <<<"$meta" | sort -u | cut -d '"' -f 4)"
 }
 passing_of() { printf '%s of %s' "$(passing "$1")" "$(instances "$1")"; }
 exit_status() {

@@ -220,7 +220,9 @@ pub fn classify(error: &DockerError) -> Trouble {
     if says(&["bind source path does not exist", "no such volume", "error while mounting volume"]) {
         return Trouble::MountMissing;
     }
-    if status == 404 && words.starts_with("network ") && words.ends_with("not found") {
+    // Newer engines say first what they were about: `failed to set up container networking: network web not found`.
+    let last = words.rsplit(": ").next().unwrap_or_default();
+    if status == 404 && last.starts_with("network ") && last.ends_with("not found") {
         return Trouble::NetworkMissing;
     }
     match status {

@@ -1,4 +1,4 @@
-//! Errors as a real engine (20.10) words them.
+//! Errors as real engines (20.10; where it says so a newer one) word them.
 
 use super::*;
 
@@ -46,6 +46,11 @@ fn the_words_of_a_real_engine_say_what_to_do() {
             Trouble::MountMissing,
         ),
         (404, "network nonet not found".to_owned(), Trouble::NetworkMissing),
+        (
+            404,
+            "failed to set up container networking: network nonet not found".to_owned(), // 28.5
+            Trouble::NetworkMissing,
+        ),
         (400, "can't create 'AutoRemove' container with restart policy".to_owned(), Trouble::Invalid),
         (400, "Renaming a container with the same name as its current name".to_owned(), Trouble::Invalid),
         (

@@ -237,9 +237,12 @@ impl History {
     #[must_use]
     pub fn end_before(&self, container: &Container, lost: Option<Instant>) -> End {
         let end = self.end(container);
-        let died = self.last(What::Die).map(|mark| mark.heard);
-        match (died, lost) {
-            (Some(died), Some(lost)) if end != End::Itself && died <= lost && lost < died + DAEMON => End::WithDaemon,
+        // Engines tell `die` before `stop` (20.10) or after it (28.5): the stream may have ended between the two.
+        let ended = self.run().rev().find(|mark| matches!(mark.what, What::Die | What::Stop)).map(|mark| mark.heard);
+        match (ended, lost) {
+            (Some(ended), Some(lost)) if end != End::Itself && ended <= lost && lost < ended + DAEMON => {
+                End::WithDaemon
+            }
             _ => end,
         }
     }
@@ -283,4 +286,51 @@ fn keep<T>(all: &mut Vec<T>, place: usize, one: T) {
 /// although the engine then forgets its restart policy (moby #11065): that is why such a container needs us.
 fn ends(signal: Option<u8>, stop_signal: Signal) -> bool {
     signal.is_none_or(|signal| Signal(signal).ends(stop_signal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::policy::testing::container;
+    use super::*;
+    use crate::docker::ContainerId;
+
+    /// A container that was told these things, a second apart, long ago.
+    fn told(words: &[&str], now: Instant) -> History {
+        let mut history = History::default();
+        for (second, word) in (1..).zip(words) {
+            let kind = match *word {
+                "start" => EventKind::Start,
+                "die" => EventKind::Die,
+                "kill" => EventKind::Kill(Some(15)),
+                other => EventKind::Other(other.to_owned()),
+            };
+            let time = EventTime(second * 1_000_000_000);
+            history.event(&Event { container: ContainerId::new("ab"), kind, time, exit_code: None }, now);
+        }
+        history
+    }
+
+    #[test]
+    fn in_either_order_of_stop_and_die_an_operator_and_a_daemon_that_ends_are_told_apart() {
+        let (down, now) = (container("web", &[]), Instant::now());
+        for words in [["start", "kill", "die", "stop"], ["start", "kill", "stop", "die"]] {
+            let history = told(&words, now);
+            assert_eq!(history.end(&down), End::Stopped, "{words:?}");
+            assert_eq!(history.end_before(&down, None), End::Stopped, "{words:?}");
+            for heard in [3, 4] {
+                let history = told(&words[..heard], now);
+                let lost = Some(now + Duration::from_secs(1));
+                assert_eq!(
+                    history.end_before(&down, lost),
+                    End::WithDaemon,
+                    "the stream ended after {:?}",
+                    &words[..heard]
+                );
+                assert_ne!(history.end_before(&down, Some(now + DAEMON)), End::WithDaemon, "much later");
+            }
+        }
+        // The end of an earlier run says nothing about this one.
+        let again = told(&["start", "die", "start"], now);
+        assert_eq!(again.end_before(&down, Some(now)), End::Unknown);
+    }
 }

@@ -109,7 +109,8 @@ fn are_the_same_mounts(a: &Value, b: &Value, one: &Value) -> bool {
     let had = |mount: &Value| {
         let target = mount["Target"].as_str().unwrap();
         let is_it = |seen: &&Value| seen["Destination"] == target.trim_end_matches('/');
-        let Some(seen) = one["Mounts"].as_array().unwrap().iter().find(is_it) else { return false };
+        let seen = mounts(one);
+        let Some(seen) = seen.as_array().unwrap().iter().find(is_it) else { return false };
         let source = if seen["Type"] == "volume" { &seen["Name"] } else { &seen["Source"] };
         let is_read_only = mount["ReadOnly"].as_bool().unwrap_or(false);
         mount["Type"] == seen["Type"] && mount["Source"] == *source && seen["RW"] == !is_read_only
@@ -155,6 +156,11 @@ fn mounts(document: &Value) -> Value {
         // a letter that says by which way a volume was asked for
         if mount["Type"] == "volume" && matches!(mount["Mode"].as_str(), Some("" | "z")) {
             mount["Mode"] = json!("");
+        }
+        // Engines of today do not tell the name where a bind without a source made the volume: the folder has it, `…/<name>/_data`.
+        if mount["Type"] == "volume" && mount["Name"].is_null() {
+            let folder = mount["Source"].as_str().unwrap_or_default().rsplit('/').nth(1).unwrap_or_default();
+            mount["Name"] = json!(folder);
         }
     }
     mounts.sort_by_key(|mount| mount["Destination"].to_string());

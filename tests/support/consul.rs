@@ -190,11 +190,14 @@ impl Consul {
     async fn try_run(&mut self) -> bool {
         let log = std::fs::File::create(self.log.path().join("log")).expect("a log file");
         let Ports { http, serf, server } = self.ports;
+        // A version knows only its own words, and from 1.14 on each server would have the same port for gRPC with TLS.
+        let grpc_tls = if version() >= (1, 14) { "grpc_tls = -1" } else { "" };
+        let master = if version() >= (1, 11) { "initial_management" } else { "master" };
         let ports = format!(
-            "ports {{ http = {http} https = -1 grpc = -1 dns = -1 serf_lan = {serf} serf_wan = -1 server = {server} }}"
+            "ports {{ http = {http} https = -1 grpc = -1 {grpc_tls} dns = -1 serf_lan = {serf} serf_wan = -1 server = {server} }}"
         );
         let acl = format!(
-            r#"acl {{ enabled = true default_policy = "deny" tokens {{ master = "{MANAGEMENT_TOKEN}" agent = "{MANAGEMENT_TOKEN}" }} }}"#
+            r#"acl {{ enabled = true default_policy = "deny" tokens {{ {master} = "{MANAGEMENT_TOKEN}" agent = "{MANAGEMENT_TOKEN}" }} }}"#
         );
         let mut command = Command::new(binary());
         command
@@ -258,6 +261,20 @@ pub fn binary() -> PathBuf {
             )
         },
     )
+}
+
+/// Its version (`Consul v1.8.7+dfsg1…`), major and minor.
+fn version() -> (u32, u32) {
+    static VERSION: std::sync::LazyLock<(u32, u32)> = std::sync::LazyLock::new(|| {
+        let output = Command::new(binary()).arg("version").output().expect("Consul tells its version");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut numbers = text.trim_start_matches("Consul v").split('.').map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+            _ => panic!("no version of Consul: {text:?}"),
+        }
+    });
+    *VERSION
 }
 
 /// Whether every thread of a process is stopped.

@@ -35,7 +35,7 @@ pub(super) fn origin(original: &Original<'_>, mount: &Value) -> Origin {
     let is_volume = text(mount, "Type") == "volume";
     match entries(original.host, "Mounts").iter().find(|asked| clean(text(asked, "Target")) == target) {
         Some(asked)
-            if is_volume && (text(asked, "Source").is_empty() || was_anonymous(original, text(mount, "Name"))) =>
+            if is_volume && (text(asked, "Source").is_empty() || was_anonymous(original, volume_name(mount))) =>
         {
             Origin::Anonymous
         }
@@ -50,6 +50,18 @@ fn bind_target(bind: &str) -> Option<&str> {
     let mut parts = bind.split(':');
     parts.next()?;
     parts.next()
+}
+
+/// The name of a mounted volume; empty if it is none, or nobody tells. Newer engines (seen on 28.5, not on 20.10) leave it
+/// out where a bind without a source (`/data`) made the volume: there it is read from the folder in which the engine keeps it.
+pub(super) fn volume_name(mount: &Value) -> &str {
+    let name = text(mount, "Name");
+    if !name.is_empty() || text(mount, "Type") != "volume" || !matches!(text(mount, "Driver"), "" | "local") {
+        return name;
+    }
+    let folder = text(mount, "Source").strip_suffix("/_data").and_then(|path| path.rsplit('/').next());
+    // As the engine names what nobody has named; any other folder may be anything.
+    folder.filter(|it| it.len() == 64 && it.bytes().all(|byte| byte.is_ascii_hexdigit())).unwrap_or_default()
 }
 
 fn was_anonymous(original: &Original<'_>, volume: &str) -> bool {
@@ -77,7 +89,7 @@ pub(super) fn adopt(
             (Origin::Asked, _) => {}
             (Origin::Anonymous, Volumes::Adopt) => {
                 place(&mut asked, mount, warnings)?;
-                anonymous.push(text(mount, "Name").to_owned());
+                anonymous.push(volume_name(mount).to_owned());
             }
             (Origin::Anonymous, Volumes::Fresh) => forget(original, &mut asked, mount),
             (Origin::Inherited, _) => place(&mut asked, mount, warnings)?,
@@ -101,7 +113,7 @@ pub(super) fn adopt(
 
 /// Asks for this mount, in the words of whoever asked for its place before, if anybody has.
 fn place(asked: &mut Vec<Value>, mount: &Value, warnings: &mut Vec<String>) -> Result<(), Unclonable> {
-    let (kind, destination, name) = (text(mount, "Type"), text(mount, "Destination"), text(mount, "Name"));
+    let (kind, destination, name) = (text(mount, "Type"), text(mount, "Destination"), volume_name(mount));
     let target = clean(destination);
     if let Some(entry) = asked.iter_mut().find(|entry| clean(text(entry, "Target")) == target) {
         if let Some(entry) = entry.as_object_mut() {
@@ -228,6 +240,28 @@ mod tests {
         );
         assert_eq!(named_volumes(&host), ["a", "b", "c", "slow", "vol"]);
         assert!(has_anonymous_volumes(&document(edit)));
+    }
+
+    #[test]
+    fn an_anonymous_volume_that_is_told_without_its_name_is_taken_over_by_the_name_of_its_folder() {
+        let id = "d4d5fe17bb4cb0d2c106ee057f5401f6c026c197e774ee1818ce2de83b52954e";
+        let nameless = |source: String, driver: &str| json!({"Type": "volume", "Source": source, "Destination": "/data", "Driver": driver, "RW": true});
+        let bare = |mount: Value| {
+            adopted(Volumes::Adopt, |it| {
+                it["HostConfig"]["Binds"] = json!(["/data"]);
+                it["Mounts"] = json!([mount]);
+            })
+        };
+        let (host, names, _) = bare(nameless(format!("/srv/docker/volumes/{id}/_data"), "local")).unwrap();
+        assert_eq!((host["Mounts"][0]["Source"].as_str(), names), (Some(id), vec![id.to_owned()]));
+        for (source, driver) in [
+            (format!("/srv/docker/volumes/{id}"), "local"),
+            ("/srv/docker/volumes/_data".to_owned(), "local"),
+            (format!("/srv/{id}/_data"), "nfs"),
+            (String::new(), "local"),
+        ] {
+            assert!(bare(nameless(source.clone(), driver)).is_err(), "{source} of {driver}: nothing is guessed");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::clone::{COMPOSE_REPLACE, has_derived_quota};
 use super::json::{Original, at, clean, entries, is_empty, text};
-use super::mounts::{Origin, origin};
+use super::mounts::{Origin, origin, volume_name};
 use super::{Options, Volumes, identity, is_mark, label, marks, networks, ports};
 
 /// What both documents are seen with.
@@ -97,7 +97,7 @@ impl<'a> Lens<'a> {
             let is_new = self.options.volumes == Volumes::Fresh && self.anonymous.contains(target.as_ref());
             let kind = text(mount, "Type");
             // A volume's source is a path that the engine makes of its name.
-            let what = if kind == "volume" { text(mount, "Name") } else { text(mount, "Source") };
+            let what = if kind == "volume" { volume_name(mount) } else { text(mount, "Source") };
             let view = json!({
                 "Type": kind,
                 "What": if is_new { "new" } else { what },
