@@ -54,5 +54,5 @@ fn the_kept_inputs_reach_what_they_are_meant_to_reach() {
     let lens = remora::docker::Lens::default();
     let read = |input: &&PathBuf| remora::docker::inspect::read(&fs::read(input).unwrap(), &lens).is_ok();
     let readable = documents.iter().filter(read).count();
-    assert!(readable * 4 > documents.len(), "only {readable} of {} are documents", documents.len());
+    assert!(readable >= 25, "only {readable} of {} are documents", documents.len());
 }

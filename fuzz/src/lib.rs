@@ -3,7 +3,7 @@
 
 // What does not hold ends a run by a panic.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#![allow(clippy::string_slice, clippy::missing_panics_doc, clippy::must_use_candidate)]
+#![allow(clippy::string_slice, clippy::pedantic)]
 
 pub mod config;
 pub mod consul;
