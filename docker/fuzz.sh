@@ -37,7 +37,7 @@ alone() {
 
 # run TARGET: fuzzes one target, and writes its row.
 run() {
-    local name=$1 log=$work/$1.log bin found status=0 stat
+    local name=$1 log=$work/$1.log bin found took status=0 began=$SECONDS
     bin=$(fuzz_bin "$name")
     mkdir -p "$work/corpus/$name" "$work/rows" "fuzz/artifacts/$name"
     say "fuzz: $name for $seconds s"
@@ -45,10 +45,11 @@ run() {
     alone nice -n 19 "$bin" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1 \
         -dict="fuzz/dictionaries/$name.dict" -artifact_prefix="fuzz/artifacts/$name/" \
         "$work/corpus/$name" "fuzz/corpus/$name" >"$log" 2>&1 || status=$?
+    took=$((SECONDS - began))
     found=$(find "fuzz/artifacts/$name" -type f | wc -l)
     stat() { sed -n "s/^stat::$1: *//p" "$log" | tail -n 1; }
     keep "$name"
-    printf '| %s | %s | %s | %s | %s | %s | %s | %s |\n' "$name" "$(sed -n 's/^Done .* in \([0-9]*\) second.*/\1 s/p' "$log" | tail -n 1)" \
+    printf '| %s | %s | %s | %s | %s | %s | %s | %s |\n' "$name" "$took s" \
         "$(stat number_of_executed_units)" "$(stat average_exec_per_sec)" "$(grep -o 'cov: [0-9]*' "$log" | tail -n 1 | tr -dc 0-9)" \
         "$(find "fuzz/corpus/$name" -type f | wc -l)" "$found" "$(date -u +%F)" >"$work/rows/$name"
     if ((status != 0 || found != 0)); then
