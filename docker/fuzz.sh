@@ -81,7 +81,7 @@ table() {
     local page=docs/fuzzing.md rows=$work/table name
     {
         printf 'Linux %s, %s cores, %s; without a sanitizer, beside other work.\n\n' "$(uname -m)" "$(nproc)" "$(rustc --version | cut -d' ' -f1,2)"
-        printf '| Target | Time | Executions | per second | Coverage (edges) | Corpus (files) | Crashes | Date |\n|---|---|---|---|---|---|---|---|\n'
+        printf '| Target | Time | Executions | per second | Coverage (edges) | Corpus (files) | Findings | Date |\n|---|---|---|---|---|---|---|---|\n'
         for name in $(target_names); do [[ ! -f $work/rows/$name ]] || cat "$work/rows/$name"; done
     } >"$rows"
     cat "$rows"
