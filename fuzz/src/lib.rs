@@ -3,7 +3,7 @@
 
 // What does not hold ends a run by a panic.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#![allow(clippy::string_slice, clippy::pedantic)]
+#![allow(clippy::string_slice, clippy::pedantic, clippy::type_complexity, clippy::collapsible_match)]
 
 pub mod config;
 pub mod consul;
