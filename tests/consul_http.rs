@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use consul_wire::{at, client, config, web};
 use remora::config::{self, ConsulAddress, ConsulTls, Secret, Token};
-use remora::consul::{AgentRegistry, Class, Client, ClientError, ConsulError, Registry, Status};
+use remora::consul::{AgentRegistry, Class, Client, ClientError, ConsulError, Registry, Right, Status};
 use wiremock::matchers::{any, header, header_exists, method, path, query_param};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
@@ -51,6 +51,28 @@ async fn answers_are_classed_by_status_and_body_together() {
         let error = registry(&server).update_check("a", Status::Passing, "").await.unwrap_err();
         assert_eq!(error.class(), class, "{status} {body}: {error}");
     }
+}
+
+/// Whatever is missing in the answer would else read as a right that the token has.
+#[tokio::test]
+async fn an_answer_about_other_rights_than_those_asked_for_is_none() {
+    let asked = [Right::new("service", "web", "write"), Right::new("node", "n1", "read")];
+    let web = r#"{"Resource":"service","Segment":"web","Access":"write","Allow":true}"#;
+    let node = r#"{"Resource":"node","Segment":"n1","Access":"read","Allow":false}"#;
+    for body in [
+        "null".to_owned(),
+        "[]".to_owned(),
+        format!("[{web}]"),
+        format!("[{node},{web}]"),
+        format!("[{web},{node},{web}]"),
+    ] {
+        let server = answering(ResponseTemplate::new(200).set_body_string(&body)).await;
+        let error = client(&server).rights(&asked).await.unwrap_err();
+        assert!(matches!(error, ConsulError::Unreadable { .. }), "{body}: {error}");
+    }
+    let server = answering(ResponseTemplate::new(200).set_body_string(format!("[{web},{node}]"))).await;
+    let rights = client(&server).rights(&asked).await.unwrap().unwrap();
+    assert_eq!(rights.iter().map(|right| right.allowed).collect::<Vec<_>>(), [true, false]);
 }
 
 #[tokio::test]

@@ -55,7 +55,9 @@ struct Pairs(Vec<(String, String)>);
 
 impl Pairs {
     fn add(&mut self, name: &str, value: impl fmt::Display) {
-        self.0.push((name.to_owned(), value.to_string()));
+        // A path may hold anything, and this is shown on terminals.
+        let value = value.to_string().replace(char::is_control, "\u{fffd}");
+        self.0.push((name.to_owned(), value));
     }
 
     fn add_optional(&mut self, name: &str, value: Option<impl fmt::Display>) {

@@ -48,6 +48,11 @@ impl Right {
     pub fn new(resource: &str, segment: &str, access: &str) -> Self {
         Self { resource: resource.to_owned(), segment: segment.to_owned(), access: access.to_owned(), allowed: false }
     }
+
+    /// Whether both speak of one right, whoever has it.
+    fn is_about_the_same(&self, other: &Self) -> bool {
+        (&self.resource, &self.segment, &self.access) == (&other.resource, &other.segment, &other.access)
+    }
 }
 
 impl std::fmt::Display for Right {
@@ -109,7 +114,17 @@ impl Client {
         let path = ["v1", "internal", "acl", "authorize"];
         let call = Call { method: Method::POST, ..Call::put(name, &path, Some(encode(name, &asked)?)) };
         match self.call(call).await {
-            Ok(answer) => decode::<Option<Vec<Right>>>(name, &answer.body).map(Option::unwrap_or_default).map(Some),
+            Ok(answer) => {
+                let found: Option<Vec<Right>> = decode(name, &answer.body)?;
+                let found = found.unwrap_or_default();
+                let same = |(one, other): (&Right, &Right)| one.is_about_the_same(other);
+                // A right that is not answered for would read as one that the token has.
+                if found.len() != asked.len() || !found.iter().zip(asked).all(same) {
+                    let reason = "it is about other rights than those that were asked for".to_owned();
+                    return Err(ConsulError::Unreadable { call: name, reason });
+                }
+                Ok(Some(found))
+            }
             // 401 on every version; the text is what tells it from a proxy's refusal.
             Err(ConsulError::Forbidden { message, .. }) if message.contains("ACL support disabled") => Ok(None),
             Err(error) => Err(error),

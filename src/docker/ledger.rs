@@ -247,7 +247,9 @@ impl Ledger {
             let surprising = entry.look == Look::Idle && (!known || before.is_some());
             // A container that never had a process here has nothing to tell; whoever has a registration of it will ask.
             let concerns = line.live || entry.told.is_some();
-            if changed && (concerns || self.curious) {
+            // A look that was begun before may still tell that it runs.
+            let overtaken = matches!(entry.look, Look::Running { .. });
+            if changed && (concerns || self.curious || overtaken) {
                 // A container that is made without being started is told by no event that is asked for.
                 if let Some(changed_since) = baseline.filter(|_| surprising && concerns) {
                     self.suspects.push(Suspect { id: line.id.clone(), changed_since, shown: now });

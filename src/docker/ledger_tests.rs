@@ -145,6 +145,20 @@ fn what_is_heard_during_a_look_leads_to_one_more_look() {
 }
 
 #[test]
+fn a_list_that_overtakes_the_first_look_at_a_container_leads_to_one_more_look() {
+    let mut history = History::new();
+    history.list(&[]).event("a", EventKind::Start, 1);
+    let looking = history.ledger.next_look().unwrap();
+    // The stream breaks, and nobody hears that it ends; the list over the next stream shows it.
+    history.ledger.interrupted();
+    history.list(&[("a", 8, false)]);
+    let now = history.now;
+    history.ledger.looked(&looking, Ok(Arc::new(running("a", 1))), now, 0.5);
+    assert_eq!(history.look(|name| Ok(Container { state: State::Exited, ..running(name, 1) })), ["a"]);
+    assert_eq!(history.told().last().unwrap().1.as_ref().unwrap().container.state, State::Exited);
+}
+
+#[test]
 fn case_7_a_container_that_vanished_before_its_look_is_gone_and_told() {
     let mut history = History::new();
     history.event("a", EventKind::Start, 1).event("a", EventKind::Die, 1);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Peers;
 use super::address::{Address, Spot, Unreachable, unfit};
-use super::values::{matches, quoted};
+use super::values::{head, matches, one_line, quoted};
 use crate::config::NetworkChoice;
 use crate::docker::names::logical;
 use crate::docker::{COMPOSE_PROJECT, Container, Endpoint, NetworkMode, Sight, State};
@@ -17,6 +17,14 @@ pub(super) const NETWORK: &str = "remora.network";
 
 /// Swarm's own network for published ports: only its load balancer reaches an address there.
 const INGRESS: &str = "ingress";
+
+/// Networks that are named where none fits: more are no help.
+const MOST_TOLD: usize = 6;
+
+/// A name as it may be told: the engine takes any text for the name of a network.
+fn shown(name: &str) -> String {
+    one_line(head(name, 64))
+}
 
 /// The container whose network stack it is: itself, or the end of a `container:` chain.
 #[derive(Debug)]
@@ -55,7 +63,7 @@ pub(super) fn stack<'a>(container: &'a Container, peers: &dyn Peers) -> Result<O
     let mut visited = BTreeSet::from([container.id.clone()]);
     while let NetworkMode::Container(reference) = &owner.network_mode {
         let Some(next) = peers.find(reference) else {
-            let shown = quoted(super::values::head(reference, 64));
+            let shown = quoted(head(reference, 64));
             return Err(if peers.is_gone(reference) {
                 NoStack::Waits(format!("container {shown}, whose network it shares, does not exist any more"))
             } else {
@@ -75,7 +83,7 @@ pub(super) fn stack<'a>(container: &'a Container, peers: &dyn Peers) -> Result<O
 pub(super) fn owner<'a>(container: &'a Container, peers: &dyn Peers) -> Result<Owner<'a>, NoStack> {
     let owner = stack(container, peers)?;
     if let Owner::Other(sight) = &owner {
-        let name = logical(&sight.container.name).0;
+        let name = shown(logical(&sight.container.name).0);
         match &sight.container.state {
             _ if sight.draining => {
                 return Err(NoStack::Waits(format!("{name}, whose network it shares, is being stopped")));
@@ -104,15 +112,19 @@ pub(super) fn inside(container: &Container, owner: &Container, choices: &[Networ
         .map(|(name, endpoint)| (name.as_str(), endpoint))
         .filter(|(_, endpoint)| addresses(endpoint).next().is_some())
         .collect();
-    let known = || match networks.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ") {
-        none if none.is_empty() => "it has no address in any network".to_owned(),
-        names => format!("it has addresses in: {names}"),
+    let known = || {
+        let names: Vec<String> = networks.iter().take(MOST_TOLD).map(|(name, _)| shown(name)).collect();
+        match networks.len().saturating_sub(MOST_TOLD) {
+            0 if names.is_empty() => "it has no address in any network".to_owned(),
+            0 => format!("it has addresses in: {}", names.join(", ")),
+            more => format!("it has addresses in: {} and {more} more", names.join(", ")),
+        }
     };
     if let Some(wanted) = container.labels.get(NETWORK).map(|name| name.trim()).filter(|name| !name.is_empty()) {
         let project = container.labels.get(COMPOSE_PROJECT).map(|project| format!("{project}_{wanted}"));
         let named = |name: &str| networks.iter().find(|(network, _)| matches(name, network));
         return match named(wanted).or_else(|| named(project.as_deref()?)) {
-            Some((name, endpoint)) => spot(endpoint, None, format!("network {name} ({NETWORK})")),
+            Some((name, endpoint)) => spot(endpoint, None, format!("network {} ({NETWORK})", shown(name))),
             None => Err(Unreachable::to_mend(format!("no network matches {NETWORK}={}; {}", quoted(wanted), known()))),
         };
     }
@@ -128,7 +140,7 @@ pub(super) fn inside(container: &Container, owner: &Container, choices: &[Networ
                     }
                 }
             };
-            return spot(endpoint, preferred, format!("network {name} (REMORA_NETWORKS)"));
+            return spot(endpoint, preferred, format!("network {} (REMORA_NETWORKS)", shown(name)));
         }
     }
     if !choices.is_empty() {
@@ -140,7 +152,7 @@ pub(super) fn inside(container: &Container, owner: &Container, choices: &[Networ
     };
     let own = networks.iter().find(|(name, _)| *name == started_in);
     match own.or_else(|| networks.first()) {
-        Some((name, endpoint)) => spot(endpoint, None, format!("network {name}")),
+        Some((name, endpoint)) => spot(endpoint, None, format!("network {}", shown(name))),
         None => Err(Unreachable::to_mend(known())),
     }
 }
@@ -186,6 +198,20 @@ mod tests {
 
     fn address(container: &Container, choices: &[NetworkChoice]) -> Result<String, String> {
         inside(container, container, choices).map(|spot| spot.address.to_string()).map_err(|error| error.why)
+    }
+
+    #[test]
+    fn names_of_networks_are_told_in_one_bounded_line() {
+        let mut crowd = container("web").label(NETWORK, "none");
+        for number in 0..20 {
+            crowd = crowd
+                .network(&format!("{number:02}\u{1b}[31m\n{}", "n".repeat(300)), &format!("10.1.0.{}", number + 1));
+        }
+        let why = address(&crowd.build(), &[]).unwrap_err();
+        assert!(why.len() < 600 && !why.chars().any(char::is_control), "{why:?}");
+        assert!(why.ends_with(" and 14 more"), "{why}");
+        let odd = container("web").network("a\u{7}b", "10.1.0.2").build();
+        assert_eq!(inside(&odd, &odd, &[]).unwrap().from, "network a b");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! From what a container is doing to what should be registered for it.
 
+use super::names::LONGEST;
 use super::network::{NoStack, owner, stack};
 use super::notes::Notes;
+use super::values::{head, one_line};
 use super::{Peers, Settings, Verdict, docker_check, filters, services};
 use crate::config::Deregister;
 use crate::consul::Status;
@@ -12,10 +14,11 @@ use crate::docker::{Sight, State};
 pub(super) fn judge(sight: &Sight, peers: &dyn Peers, settings: &Settings, notes: &mut Notes) -> Verdict {
     let container = &sight.container;
     let (name, role) = logical(&container.name);
+    let shown = one_line(head(name, LONGEST));
     match role {
         Role::Settled | Role::Staged => {}
-        Role::Retired => return Verdict::Nothing(format!("{name} has been replaced; this is what it was")),
-        Role::Undo | Role::Failed => return Verdict::Nothing(format!("a replacement of {name} that failed")),
+        Role::Retired => return Verdict::Nothing(format!("{shown} has been replaced; this is what it was")),
+        Role::Undo | Role::Failed => return Verdict::Nothing(format!("a replacement of {shown} that failed")),
     }
     match &container.state {
         State::Created => return Verdict::Nothing("not running (created)".to_owned()),
@@ -37,7 +40,7 @@ pub(super) fn judge(sight: &Sight, peers: &dyn Peers, settings: &Settings, notes
         return hold(docker_check::not_running(container));
     }
     if role == Role::Staged && has_its_place(sight, name, peers) {
-        return Verdict::Nothing(format!("a replacement of {name}, which still has its place"));
+        return Verdict::Nothing(format!("a replacement of {shown}, which still has its place"));
     }
     let owner = match owner(container, peers) {
         Ok(owner) => owner,

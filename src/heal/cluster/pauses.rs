@@ -95,8 +95,11 @@ impl Pauses {
             let scope = place.scope();
             let reason = Reason { scope, text, until };
             match place {
-                Place::Everything => pauses.all = Some(reason),
-                Place::Node(node) => drop(pauses.nodes.insert(node.to_owned(), reason)),
+                Place::Everything => pauses.all = Some(longer(pauses.all.take(), reason)),
+                Place::Node(node) => {
+                    let reason = longer(pauses.nodes.remove(node), reason);
+                    pauses.nodes.insert(node.to_owned(), reason);
+                }
                 Place::Container(node, name) => {
                     pauses.containers.insert((node.to_owned(), name.to_owned()), reason);
                 }
@@ -129,6 +132,8 @@ impl Pauses {
             (Some(until), text) => format!("{UNTIL}{} {text}", stamp::write(until)),
             // Newer versions of Consul may refuse an empty value.
             (None, text) if text.is_empty() => "paused".to_owned(),
+            // It is no end, only a reason that begins like one.
+            (None, text) if text.starts_with(UNTIL) => format!("\"{text}\""),
             (None, text) => text,
         }
     }
@@ -147,6 +152,14 @@ impl Place<'_> {
             Self::Node(_) => Scope::Node,
             Self::Container(..) => Scope::Container,
         }
+    }
+}
+
+/// Two keys may speak of one place (`pause/n1` and `pause/n1/`): the pause that lasts longer counts.
+fn longer(one: Option<Reason>, other: Reason) -> Reason {
+    match one {
+        Some(one) if one.until.is_none() || other.until.is_some_and(|until| Some(until) < one.until) => one,
+        _ => other,
     }
 }
 
@@ -195,6 +208,29 @@ mod tests {
         assert_eq!(pauses.paused("n1", "web", end).unwrap().scope, Scope::Node);
         assert_eq!(pauses.paused("n2", "web", end), None);
         assert_eq!(pauses.next_end("n2", "web", end), None);
+    }
+
+    #[test]
+    fn of_two_keys_for_one_place_the_longer_pause_counts() {
+        let (past, later) = ("until=2026-11-26T05:00:00Z", "until=2026-11-26T07:00:00Z");
+        let now = at("2026-11-26T06:00:00Z");
+        for place in ["remora/heal/pause", "remora/heal/pause/n1"] {
+            let slashed = format!("{place}/");
+            for (one, other) in [("why", past), (past, "why"), (past, later), (later, past), ("why", later)] {
+                let (pauses, _) = read(&[(place, one), (&slashed, other)]);
+                assert!(pauses.paused("n1", "web", now).is_some(), "{place}: {one} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reason_that_looks_like_an_end_is_none() {
+        for text in ["until=1970-01-01T00:00:00Z", " until=2026-11-26T05:00:00Z we move", "until=tomorrow"] {
+            let (pauses, notes) = read(&[("remora/heal/pause", &Pauses::value(text, None))]);
+            let reason = pauses.paused("n1", "web", at("9999-01-01T00:00:00Z")).unwrap();
+            assert_eq!((reason.until, notes.len()), (None, 0), "{reason:?}");
+            assert!(reason.text.contains(text.trim()), "{reason:?}");
+        }
     }
 
     #[test]
