@@ -44,6 +44,11 @@ impl Net {
         Self { switch, third }
     }
 
+    /// The machine's own address in it: whoever listens there is reached by all hosts.
+    pub const fn own(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 213, self.third, 254)
+    }
+
     /// One more host, with this last number of its address.
     pub fn host(&self, last: u8) -> Host {
         let namespace = Namespace::new();
@@ -74,6 +79,12 @@ impl Host {
                 "iptables -A LOSS -m statistic --mode random --probability {probability} -j DROP; iptables -I INPUT -i eth0 -j LOSS"
             ));
         }
+    }
+
+    /// Every connection to this port is reset, for a second.
+    pub fn reset(&self, port: u16) {
+        let rule = format!("OUTPUT -p tcp --dport {port} -j REJECT --reject-with tcp-reset");
+        self.namespace.sh(&format!("iptables -I {rule}; sleep 1; iptables -D {rule}"));
     }
 
     /// Its link carries so many kilobits a second, or as many as it likes.
