@@ -21,6 +21,9 @@ use crate::support::{eventually, run_id};
 /// `REMORA_NODE_TTL` of all nodes: the shortest that Consul takes.
 pub const NODE_TTL: Duration = Duration::from_secs(10);
 
+/// Containers with this label are not judged: they are being healed, or are there to do harm to the others.
+pub const UNJUDGED: &str = "remora-test-unjudged";
+
 /// Where a Remora registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -67,8 +70,6 @@ pub struct Bed {
     pub nodes: Vec<Node>,
     pub servers: Servers,
     pub net: Net,
-    /// Containers with this label are not judged: they are there to do harm to the others.
-    pub hostile: Option<&'static str>,
     eyes: Eyes,
 }
 
@@ -95,7 +96,7 @@ impl Bed {
         let nodes = join_all([1, 2, 3].map(|number| Node::start(&net, &servers, mode, number))).await;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let task = tokio::spawn(look_on(Arc::clone(&seen)));
-        let bed = Self { mode, nodes, servers, net, hostile: None, eyes: Eyes { seen, task } };
+        let bed = Self { mode, nodes, servers, net, eyes: Eyes { seen, task } };
         for node in &bed.nodes {
             node.engine.many("web", 3, 3).await;
         }
@@ -177,11 +178,9 @@ impl Bed {
     ) -> Result<(BTreeMap<String, Truth>, BTreeMap<String, Instance>), String> {
         let (mut truth, mut actual) =
             (node.engine.truth(&node.name).await, self.catalog()?.on_its_own(&node.name).await?);
-        if let Some(label) = self.hostile {
-            let hostile = node.engine.ids_with(label).await;
-            truth.retain(|_, it| !hostile.contains(&it.container));
-            actual.retain(|_, it| !it.meta.get("container-id").is_some_and(|id| hostile.contains(id)));
-        }
+        let unjudged = node.engine.ids_with(UNJUDGED).await;
+        truth.retain(|_, it| !unjudged.contains(&it.container));
+        actual.retain(|_, it| !it.meta.get("container-id").is_some_and(|id| unjudged.contains(id)));
         Ok((truth, actual))
     }
 

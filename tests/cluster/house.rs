@@ -1,5 +1,6 @@
 //! An authority, with a certificate for Consul and one for a client of Consul's, all of them files that can be replaced.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,6 +44,18 @@ impl House {
     /// The same, but one that ended a while ago.
     pub fn issue_expired(&self, whom: &str) {
         self.sign(whom, "-startdate 20240101000000Z -enddate 20240201000000Z");
+    }
+
+    /// Whether whoever listens there shows the certificate of now. What it shows instead, if it does not.
+    pub fn is_shown_at(&self, address: SocketAddr) -> Result<(), String> {
+        let print = "openssl x509 -noout -fingerprint -enddate";
+        let sh = |script: &str| {
+            let output = Command::new("sh").args(["-c", script]).current_dir(self.0.path()).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let shown = sh(&format!("openssl s_client -connect {address} </dev/null 2>/dev/null | {print}"));
+        let own = sh(&format!("{print} -in server.pem"));
+        if shown == own { Ok(()) } else { Err(format!("{address} shows {shown:?} instead of {own:?}")) }
     }
 
     fn sign(&self, whom: &str, span: &str) {

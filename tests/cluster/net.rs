@@ -81,12 +81,6 @@ impl Host {
         }
     }
 
-    /// Every connection to this port is reset, for a second.
-    pub fn reset(&self, port: u16) {
-        let rule = format!("OUTPUT -p tcp --dport {port} -j REJECT --reject-with tcp-reset");
-        self.namespace.sh(&format!("iptables -I {rule}; sleep 1; iptables -D {rule}"));
-    }
-
     /// Its link carries so many kilobits a second, or as many as it likes.
     pub fn slow(&self, kilobits: Option<u32>) {
         self.namespace.sh("tc qdisc del dev eth0 root 2>/dev/null || true");

@@ -17,9 +17,9 @@ pub fn unmount(folder: &Path) {
     let _not_mounted = Command::new("umount").arg("-l").arg(folder).status();
 }
 
-/// Writes into a file until its disk is full to the last byte.
+/// Writes into a file, behind what is in it, until its disk is full to the last byte.
 pub fn fill(file: &Path) {
-    let mut filler = std::fs::File::create(file).unwrap();
+    let mut filler = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
     for size in [1 << 20, 4096, 1] {
         let block = vec![1; size];
         while filler.write(&block).is_ok_and(|written| written > 0) {}

@@ -91,7 +91,7 @@ impl Dockerd {
         matches!(self.bridge, Bridge::At(_))
     }
 
-    /// Fills the disk of a host's engine to the last byte, or ends that.
+    /// Fills the disk of a host's engine to the last byte, also with what has become free since, or ends that.
     pub fn fill_disk(&self, full: bool) {
         assert!(self.has_own_disk(), "it would fill the machine's");
         let filler = self.path("data/filler");

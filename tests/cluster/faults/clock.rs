@@ -7,26 +7,26 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::time::sleep;
 
 use super::{Churn, SECOND, row};
-use crate::bed::{Bed, Node};
+use crate::bed::{Bed, Node, UNJUDGED};
 use crate::support::docker::{Container, Engine, Spec};
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::table::Row;
 
 pub async fn clock_ahead(bed: &mut Bed) -> Row {
-    jump(bed, "a node's clock jumps an hour ahead", 0, 3600).await
+    jump(bed, "a node's clock jumps an hour ahead", "ahead", 3600).await
 }
 
 pub async fn clock_back(bed: &mut Bed) -> Row {
-    jump(bed, "a node's clock jumps an hour back", 0, -3600).await
+    jump(bed, "a node's clock jumps an hour back", "back", -3600).await
 }
 
-/// The first node's Remora lives `from` seconds off, and then `to` seconds.
-async fn jump(bed: &mut Bed, fault: &'static str, from: i64, to: i64) -> Row {
+/// The first node's Remora lives at the right time, and then so many seconds off.
+async fn jump(bed: &mut Bed, fault: &'static str, prefix: &str, to: i64) -> Row {
     let proxy = Proxy::unix(&bed.nodes[0].dockerd.socket()).await;
     let folder = tempfile::tempdir().unwrap();
     let offset = folder.path().join("offset");
-    set(&offset, from);
+    set(&offset, 0);
     let settings = [
         ("DOCKER_HOST", format!("unix://{}", proxy.path().display())),
         ("LD_PRELOAD", library().display().to_string()),
@@ -45,7 +45,7 @@ async fn jump(bed: &mut Bed, fault: &'static str, from: i64, to: i64) -> Row {
     bed.nodes[0].engine.exec(&ill, &["/bin/busybox", "touch", "/sick"]).await;
     // Events are asked for anew, from a moment on that is told in time.
     proxy.cut_all().await;
-    churn.happens(bed, "clock").await;
+    churn.happens(bed, prefix).await;
     let row = row(bed, fault, Instant::now(), SECOND * 5).await;
     let off = seen(&bed.nodes[0]).await;
     assert!((off - to).abs() < 60, "Remora's clock is {off} s off, and was to be {to} s");
@@ -95,10 +95,10 @@ fn library() -> PathBuf {
     library
 }
 
-/// One that is healed as soon as it is ill.
+/// One that is healed as soon as it is ill, and is not judged meanwhile.
 pub fn at_once(spec: Spec<'_>) -> Spec<'_> {
     let labels = ["remora.heal.grace", "remora.heal.unhealthy-for", "remora.heal.min-healthy", "remora.heal.drain"];
-    labels.into_iter().fold(spec.health_check(SECOND), |spec, label| spec.label(label, "0s"))
+    labels.into_iter().fold(spec.health_check(SECOND).label(UNJUDGED, "1"), |spec, label| spec.label(label, "0s"))
 }
 
 /// Waits until another container has its place, and runs.

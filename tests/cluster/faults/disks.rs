@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::clock::{at_once, remove_named, replaced};
 use super::{Churn, NEVER, SECOND, all_servers_follow, row};
 use crate::bed::Bed;
+use crate::support::docker::Spec;
 use crate::support::free_port;
 use crate::table::Row;
 
@@ -15,31 +17,33 @@ pub async fn engine_disk_full(bed: &mut Bed) -> Row {
     // So that the attempts that must fail do not use up what there is for others.
     let before = bed.nodes[0].restart_with(&[("REMORA_HEAL_BUDGET", "100/10m".to_owned())]).await;
     let engine = &bed.nodes[0].engine;
-    let side_by_side = at_once(engine.container("ill").publish(80)).run().await;
-    let in_place = at_once(engine.container("alone").publish_as("80/tcp", "", free_port())).run().await;
+    let side_by_side = falls_ill(at_once(engine.container("ill").publish(80))).run().await;
+    let in_place = falls_ill(at_once(engine.container("alone").publish_as("80/tcp", "", free_port()))).run().await;
     let churn = Churn::announce_but(bed, &[&side_by_side, &in_place]).await;
     sleep(SECOND * 6).await;
     let engine = &bed.nodes[0].engine;
     let since = bed.nodes[0].remora.log().len();
-    for container in [&side_by_side, &in_place] {
-        engine.exec(container, &["/bin/busybox", "touch", "/sick"]).await;
-    }
     bed.nodes[0].dockerd.fill_disk(true);
-    let full = Instant::now();
     let refused =
         engine.try_call("POST", "/containers/create?name=full", Some(engine.container("full").body().clone()));
     let refused = refused.await.expect_err("the disk is full");
     assert!(refused.contains("no space left"), "{refused}");
     churn.ends(bed).await;
     bed.right_since(Instant::now(), SECOND * 10).await;
+    bed.nodes[0].dockerd.fill_disk(true);
+    for container in [&side_by_side, &in_place] {
+        engine.exec(container, &["/bin/busybox", "touch", "/mark/sick"]).await;
+    }
     // Two attempts each, with the first pause between two.
+    let full = Instant::now();
     while full.elapsed() < SECOND * 30 {
         for container in [&side_by_side, &in_place] {
             let document = bed.nodes[0].engine.inspect(container).await;
             assert_eq!(document["State"]["Running"], true, "{} was lost to a full disk", container.name);
             assert_eq!(document["Name"], format!("/{}", container.name));
         }
-        sleep(SECOND / 2).await;
+        sleep(SECOND / 4).await;
+        bed.nodes[0].dockerd.fill_disk(true);
     }
     let log = bed.nodes[0].remora.log();
     let attempts = log[since..].iter().filter(|line| line.contains("heal_failed")).count();
@@ -59,6 +63,14 @@ pub async fn engine_disk_full(bed: &mut Bed) -> Row {
         begun.elapsed().as_secs_f64()
     );
     Row { healed: bed.healed().await, remark, ..row }
+}
+
+/// Its mark is in memory, and so can be made when there is no room on the disk.
+fn falls_ill(spec: Spec<'_>) -> Spec<'_> {
+    spec.edit(|body| {
+        body["HostConfig"]["Tmpfs"] = json!({"/mark": ""});
+        body["Healthcheck"]["Test"] = json!(["CMD-SHELL", "if /bin/busybox test -e /mark/sick; then exit 1; fi"]);
+    })
 }
 
 /// The one of Consul's leader, who then is it no more.

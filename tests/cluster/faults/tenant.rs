@@ -6,16 +6,12 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{Churn, NEVER, SECOND, row};
-use crate::bed::{Bed, Node};
+use crate::bed::{Bed, Node, UNJUDGED};
 use crate::support::docker::Spec;
 use crate::table::Row;
 
-/// Whatever is theirs, and what a replacement of theirs is.
-const HOSTILE: &str = "remora-test-hostile";
-
 pub async fn hostile_tenant(bed: &mut Bed) -> Row {
     let churn = Churn::announce(bed).await;
-    bed.hostile = Some(HOSTILE);
     let log = bed.nodes[0].remora.log().len();
     come(&bed.nodes[0], &bed.nodes[1]).await;
     churn.happens(bed, "tenant").await;
@@ -34,10 +30,9 @@ pub async fn hostile_tenant(bed: &mut Bed) -> Row {
     assert!(!bed.nodes[0].remora.log()[log..].iter().any(control), "a tenant writes to the operator's terminal");
     assert!(longest < 8192, "a tenant fills the log: a line of {longest} bytes");
     bed.nodes[0].remora.assert_never_restarted();
-    for id in bed.nodes[0].engine.ids_with(HOSTILE).await {
+    for id in bed.nodes[0].engine.ids_with(UNJUDGED).await {
         bed.nodes[0].engine.call("DELETE", &format!("/containers/{id}?force=true&v=true"), None).await;
     }
-    bed.hostile = None;
     bed.right_since(Instant::now(), NEVER).await;
     let remark = "what others' containers on the node show while it is at it: hostile labels and names, 3,000 exposed ports and 200 \
                   published ones, one that ends all the time, one whose health changes every second";
@@ -45,7 +40,7 @@ pub async fn hostile_tenant(bed: &mut Bed) -> Row {
 }
 
 async fn come(node: &Node, other: &Node) {
-    let spec = |name: &str| node.engine.container(name).label(HOSTILE, "1").publish(80);
+    let spec = |name: &str| node.engine.container(name).label(UNJUDGED, "1").publish(80);
     // Who pretends to be somebody else: on this node, on another one, or Consul or Remora itself.
     let neighbours = (node.engine.names(false).await, other.engine.names(false).await);
     for (number, id) in [

@@ -21,13 +21,13 @@ pub async fn upgraded(bed: &mut Bed) -> Row {
     bed.nodes[0].remora.spawn();
     bed.nodes[0].remora.ready_within(NEVER).await;
     bed.right_since(Instant::now(), NEVER).await;
-    beside(bed, program(), fault).await
+    beside(bed, program(), fault, "updated").await
 }
 
 /// The other way round.
 pub async fn downgraded(bed: &mut Bed) -> Row {
     let (old, fault) = (old(bed.mode), "the same the other way round");
-    let row = beside(bed, old, fault).await;
+    let row = beside(bed, old, fault, "takenback").await;
     bed.nodes[0].remora.terminate().await;
     bed.nodes[0].remora.run_as(&program());
     bed.nodes[0].remora.spawn();
@@ -37,15 +37,15 @@ pub async fn downgraded(bed: &mut Bed) -> Row {
 }
 
 /// Another program is started beside the first node's Remora, and takes its place.
-async fn beside(bed: &mut Bed, program: PathBuf, fault: &'static str) -> Row {
+async fn beside(bed: &mut Bed, program: PathBuf, fault: &'static str, prefix: &str) -> Row {
     let churn = Churn::announce(bed).await;
     let mut second = bed.nodes[0].remora.another();
     second.run_as(&program);
     second.spawn();
     second.ready_within(NEVER).await;
-    churn.happens(bed, "versions").await;
+    churn.happens(bed, prefix).await;
     let row = row(bed, fault, Instant::now(), SECOND * 10).await;
-    // Nothing changes in Docker: they may each write theirs once more, and may not go on so.
+    // They do not mean the same, so each writes its own again where it finds the other's; after five times in a row neither goes on so.
     let before = bed.catalog().unwrap().written(&bed.nodes[0].name).await;
     let mut writes = 0;
     let mut last = before.clone();
@@ -55,17 +55,18 @@ async fn beside(bed: &mut Bed, program: PathBuf, fault: &'static str) -> Row {
         writes += now.iter().filter(|(id, index)| last.get(*id) != Some(index)).count();
         last = now;
     }
-    let bound = before.len() * 2;
-    assert!(writes <= bound, "{writes} writes in 20 s of {} rows, at most {bound} are decent", before.len());
+    let bound = before.len() * 10;
+    assert!(writes <= bound, "{writes} writes in 20 s of {} rows, {bound} at the most", before.len());
     bed.right_since(Instant::now(), SECOND * 3).await;
     bed.nodes[0].remora.terminate().await;
     bed.nodes[0].remora = second;
     bed.right_since(Instant::now(), SECOND * 3).await;
     // And it does not take away, minutes later, what it does not know.
     let churn = Churn::announce(bed).await;
-    churn.happens(bed, "alone").await;
+    churn.happens(bed, &format!("{prefix}alone")).await;
     bed.right_since(Instant::now(), SECOND * 10).await;
-    let remark = format!("while both run; {writes} of {} rows written again meanwhile", before.len());
+    let remark =
+        format!("while both run; {writes} writes of {} rows in 20 s, since they do not mean the same", before.len());
     Row { missed: row.missed + bed.missed().0, remark, ..row }
 }
 
