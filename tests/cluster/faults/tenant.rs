@@ -15,7 +15,8 @@ pub async fn hostile_tenant(bed: &mut Bed) -> Row {
     let log = bed.nodes[0].remora.log().len();
     come(&bed.nodes[0], &bed.nodes[1]).await;
     churn.happens(bed, "tenant").await;
-    let row = row(bed, "a hostile tenant on a node", Instant::now(), SECOND * 5).await;
+    // A look of the judge's takes seconds itself, with hundreds of ports to be listed and inspected.
+    let row = row(bed, "a hostile tenant on a node", Instant::now(), SECOND * 15).await;
     // They go on with it, and so does everybody else.
     for round in 0..3 {
         sleep(SECOND * 5).await;

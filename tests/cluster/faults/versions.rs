@@ -65,8 +65,12 @@ async fn beside(bed: &mut Bed, program: PathBuf, fault: &'static str, prefix: &s
     let churn = Churn::announce(bed).await;
     churn.happens(bed, &format!("{prefix}alone")).await;
     bed.right_since(Instant::now(), SECOND * 10).await;
-    let remark =
-        format!("while both run; {writes} writes of {} rows in 20 s, since they do not mean the same", before.len());
+    let remark = match writes {
+        0 => "while both run; nothing is written twice".to_owned(),
+        _ => {
+            format!("while both run; {writes} writes of {} rows in 20 s, since they do not mean the same", before.len())
+        }
+    };
     Row { missed: row.missed + bed.missed().0, remark, ..row }
 }
 
