@@ -22,7 +22,7 @@ pub async fn clock_back(bed: &mut Bed) -> Row {
 }
 
 /// The first node's Remora lives at the right time, and then so many seconds off.
-async fn jump(bed: &mut Bed, fault: &'static str, prefix: &str, to: i64) -> Row {
+async fn jump(bed: &mut Bed, fault: &'static str, prefix: &str, to: i32) -> Row {
     let proxy = Proxy::unix(&bed.nodes[0].dockerd.socket()).await;
     let folder = tempfile::tempdir().unwrap();
     let offset = folder.path().join("offset");
@@ -48,7 +48,7 @@ async fn jump(bed: &mut Bed, fault: &'static str, prefix: &str, to: i64) -> Row 
     churn.happens(bed, prefix).await;
     let row = row(bed, fault, Instant::now(), SECOND * 5).await;
     let off = seen(&bed.nodes[0]).await;
-    assert!((off - to).abs() < 60, "Remora's clock is {off} s off, and was to be {to} s");
+    assert!((off - f64::from(to)).abs() < 60.0, "Remora's clock is {off:.0} s off, and was to be {to} s");
     let begun = Instant::now();
     replaced(&bed.nodes[0].engine, &ill, SECOND * 60).await;
     let healed = begun.elapsed().as_secs_f64();
@@ -63,7 +63,7 @@ async fn jump(bed: &mut Bed, fault: &'static str, prefix: &str, to: i64) -> Row 
 }
 
 /// How many seconds Remora's clock is off, by the time of its last look at Consul.
-async fn seen(node: &Node) -> i64 {
+async fn seen(node: &Node) -> f64 {
     let name = "remora_reconcile_last_success_timestamp_seconds ";
     eventually("a look since the jump", SECOND * 10, async || {
         let (_, metrics) = node.remora.get("/metrics").await;
@@ -72,12 +72,12 @@ async fn seen(node: &Node) -> i64 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
         let off = then - now;
         // Between two looks it is a few seconds old.
-        if off.abs() > 60.0 { Ok(off.round() as i64) } else { Err(format!("it is {off:.0} s off")) }
+        if off.abs() > 60.0 { Ok(off) } else { Err(format!("it is {off:.0} s off")) }
     })
     .await
 }
 
-fn set(file: &Path, offset: i64) {
+fn set(file: &Path, offset: i32) {
     let beside = file.with_extension("new");
     std::fs::write(&beside, format!("{offset:+}\n")).unwrap();
     std::fs::rename(beside, file).unwrap();

@@ -102,7 +102,7 @@ pub async fn event_flood(bed: &mut Bed) -> Row {
     let begun = Instant::now();
     let (checked, signalled) = tokio::join!(checks(&node.engine, span), signals(&node.engine, &flood, span));
     let seconds = begun.elapsed().as_secs_f64();
-    let cpu = (node.remora.cpu() - cpu).as_secs_f64() / seconds * 100.0;
+    let cpu = node.remora.cpu().saturating_sub(cpu).as_secs_f64() / seconds * 100.0;
     let after = bed.catalog().unwrap().written(&node.name).await;
     let rewritten: Vec<_> = after.iter().filter(|(id, index)| written.get(*id) != Some(index)).collect();
     assert!(rewritten.is_empty(), "nothing has changed, and these were written: {rewritten:?}");

@@ -63,8 +63,8 @@ async fn come(node: &Node, other: &Node) {
     huge(spec("huge")).run().await;
     wide(spec("wide")).run().await;
     let exposed: serde_json::Map<_, _> = (1..=3000).map(|port| (format!("{port}/tcp"), json!({}))).collect();
-    let exposes = |body: &mut serde_json::Value| body["ExposedPorts"] = exposed.into();
-    spec("exposes").edit(exposes).label("SERVICE_NAME", "../..").run().await;
+    let many = |body: &mut serde_json::Value| body["ExposedPorts"] = exposed.into();
+    spec("exposes").edit(many).label("SERVICE_NAME", "../..").run().await;
     spec("ends").command(&["/bin/busybox", "true"]).restart_policy("always").run().await;
     let flaps = "if /bin/busybox test -e /f; then /bin/busybox rm /f; exit 1; else /bin/busybox touch /f; fi";
     let flapping = |body: &mut serde_json::Value| body["Healthcheck"]["Test"] = json!(["CMD-SHELL", flaps]);
