@@ -1,6 +1,7 @@
 //! The whole cluster: servers, nodes with an engine and a Remora each, and somebody who looks all the time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,14 +12,17 @@ use tokio::task::JoinHandle;
 use crate::net::{Host, Net};
 use crate::servers::{Agent, Servers};
 use crate::support::acl::documented;
-use crate::support::catalog::{Catalog, compare};
-use crate::support::docker::{Container, Engine};
+use crate::support::catalog::{Catalog, Instance, compare, lost_and_stale};
+use crate::support::docker::{Container, Engine, Truth};
 use crate::support::dockerd::Dockerd;
 use crate::support::remora::Remora;
 use crate::support::{eventually, run_id};
 
 /// `REMORA_NODE_TTL` of all nodes: the shortest that Consul takes.
 pub const NODE_TTL: Duration = Duration::from_secs(10);
+
+/// Containers with this label are not judged: they are being healed, or are there to do harm to the others.
+pub const UNJUDGED: &str = "remora-test-unjudged";
 
 /// Where a Remora registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,8 +147,6 @@ impl Bed {
 
     /// What is not as it should be.
     pub async fn difference(&self) -> Result<(), String> {
-        let server = self.servers.agents.iter().find(|agent| agent.runs()).ok_or("no server runs")?;
-        let catalog = Catalog::new(&server.url());
         for node in &self.nodes {
             let status = self.status(node).await?;
             let expected = if node.lives { "passing" } else { "critical" };
@@ -152,11 +154,49 @@ impl Bed {
                 return Err(format!("{} is {status}, and is to be {expected}", node.name));
             }
             if node.lives {
-                let (truth, actual) = (node.engine.truth(&node.name).await, catalog.of_node(&node.name).await?);
+                let (truth, actual) = self.truth_and_catalog(node).await?;
                 compare(&truth, &actual).map_err(|difference| format!("{}: {difference}", node.name))?;
             }
         }
         Ok(())
+    }
+
+    /// How many instances of all nodes are missing, and how many are there that should not be.
+    pub async fn lost_and_stale(&self) -> Result<(usize, usize), String> {
+        let mut sum = (0, 0);
+        for node in self.nodes.iter().filter(|node| node.lives) {
+            let (truth, actual) = self.truth_and_catalog(node).await?;
+            let (lost, stale) = lost_and_stale(&truth, &actual);
+            sum = (sum.0 + lost, sum.1 + stale);
+        }
+        Ok(sum)
+    }
+
+    async fn truth_and_catalog(
+        &self,
+        node: &Node,
+    ) -> Result<(BTreeMap<String, Truth>, BTreeMap<String, Instance>), String> {
+        let (mut truth, mut actual) =
+            (node.engine.truth(&node.name).await, self.catalog()?.on_its_own(&node.name).await?);
+        let unjudged = node.engine.ids_with(UNJUDGED).await;
+        truth.retain(|_, it| !unjudged.contains(&it.container));
+        actual.retain(|_, it| !it.meta.get("container-id").is_some_and(|id| unjudged.contains(id)));
+        Ok((truth, actual))
+    }
+
+    /// As the first server sees it that runs.
+    pub fn catalog(&self) -> Result<Catalog, String> {
+        let server = self.servers.agents.iter().find(|agent| agent.runs()).ok_or("no server runs")?;
+        Ok(Catalog::new(&server.url()))
+    }
+
+    /// Where the first node's Remora finds Consul.
+    pub fn consul(&self) -> Vec<SocketAddr> {
+        let of = |agent: &Agent| SocketAddr::from((agent.address, 8500));
+        match &self.nodes[0].agent {
+            Some(agent) => vec![of(agent)],
+            None => self.servers.agents.iter().map(of).collect(),
+        }
     }
 
     /// What the check says that is the node's own: a node's instances are as well as the node at the most.
@@ -201,7 +241,7 @@ impl Node {
             let addresses: Vec<_> = servers.hosts.iter().map(|host| host.address).collect();
             // So that one that has forgotten everything is not taken for another one of the same name.
             let id = format!("00000000-0000-0000-0000-0000000000{number:02}");
-            let mut agent = Agent::new(&name, &host, &addresses, &["-node-id", &id]);
+            let mut agent = Agent::new(&name, &host, &addresses, &servers.house, &["-node-id", &id]);
             agent.start();
             agent
         });
@@ -217,9 +257,32 @@ impl Node {
         remora.set("REMORA_NODE_TTL", &format!("{}s", NODE_TTL.as_secs()));
         remora.set("REMORA_HEAL", "on");
         remora.set("REMORA_HEAL_HOLDOFF", "5s");
-        remora.spawn();
-        remora.ready_within(Duration::from_secs(60)).await;
-        Self { name, remora, engine, dockerd, agent, host, token, lives: true }
+        let mut node = Self { name, remora, engine, dockerd, agent, host, token, lives: true };
+        node.start_remora().await;
+        node
+    }
+
+    /// Starts its Remora again with these settings beside its own. What they were before.
+    pub async fn restart_with(&mut self, settings: &[(&str, String)]) -> BTreeMap<String, String> {
+        let before = self.remora.settings();
+        self.remora.terminate().await;
+        for (name, value) in settings {
+            self.remora.set(name, value);
+        }
+        self.start_remora().await;
+        before
+    }
+
+    /// Starts it again with exactly these.
+    pub async fn restart_as(&mut self, settings: BTreeMap<String, String>) {
+        self.remora.terminate().await;
+        self.remora.set_all(settings);
+        self.start_remora().await;
+    }
+
+    async fn start_remora(&mut self) {
+        self.remora.spawn();
+        self.remora.ready_within(Duration::from_secs(60)).await;
     }
 
     /// The processes of its containers.

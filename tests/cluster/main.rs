@@ -23,6 +23,7 @@ mod support;
 
 mod bed;
 mod faults;
+mod house;
 mod net;
 mod servers;
 mod table;

@@ -44,6 +44,11 @@ impl Net {
         Self { switch, third }
     }
 
+    /// The machine's own address in it: whoever listens there is reached by all hosts.
+    pub const fn own(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 213, self.third, 254)
+    }
+
     /// One more host, with this last number of its address.
     pub fn host(&self, last: u8) -> Host {
         let namespace = Namespace::new();

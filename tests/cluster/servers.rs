@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::house::House;
 use crate::net::{Host, Net};
 use crate::support::acl::Acl;
 use crate::support::consul::{MANAGEMENT_TOKEN, binary};
-use crate::support::{eventually, http_client};
+use crate::support::{disk, eventually, http_client, signal};
 
 /// A Consul process on a host.
 pub struct Agent {
@@ -20,6 +21,7 @@ pub struct Agent {
     arguments: Vec<String>,
     data: PathBuf,
     child: Option<Child>,
+    has_own_disk: bool,
     _folder: tempfile::TempDir,
 }
 
@@ -27,11 +29,13 @@ pub struct Agent {
 pub struct Servers {
     pub hosts: Vec<Host>,
     pub agents: Vec<Agent>,
+    /// Whose certificates all of Consul shows, and asks clients for, on port 8501.
+    pub house: House,
 }
 
 impl Agent {
     /// One that does not run yet and will join these; `more` are further arguments.
-    pub fn new(name: &str, host: &Host, join: &[Ipv4Addr], more: &[&str]) -> Self {
+    pub fn new(name: &str, host: &Host, join: &[Ipv4Addr], house: &House, more: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("remora-consul-").tempdir().unwrap();
         let data = folder.path().join("data");
         let mut arguments: Vec<String> = ["agent", "-node", name, "-client", "0.0.0.0", "-retry-interval", "1s"]
@@ -46,9 +50,18 @@ impl Agent {
             r#"disable_update_check = true performance {{ raft_multiplier = 1 }}
             acl {{ enabled = true default_policy = "deny" tokens {{ master = "{MANAGEMENT_TOKEN}" agent = "{MANAGEMENT_TOKEN}" }} }}"#
         );
-        arguments.extend(["-hcl".to_owned(), settings]);
+        let file = |name: &str| house.file(name).display().to_string();
+        let tls = format!(
+            r#"ports {{ https = 8501 }} verify_incoming_https = true
+            ca_file = "{}" cert_file = "{}" key_file = "{}""#,
+            file("ca.pem"),
+            file("server.pem"),
+            file("server.key")
+        );
+        arguments.extend(["-hcl".to_owned(), settings, "-hcl".to_owned(), tls]);
         let enter = host.namespace.enter();
-        Self { name: name.to_owned(), enter, address: host.address, arguments, data, child: None, _folder: folder }
+        let (name, address) = (name.to_owned(), host.address);
+        Self { name, enter, address, arguments, data, child: None, has_own_disk: false, _folder: folder }
     }
 
     /// Starts it, with what it remembers.
@@ -78,6 +91,33 @@ impl Agent {
         }
     }
 
+    /// It reads its certificates again.
+    pub fn reload(&self) {
+        signal(self.child.as_ref().expect("it runs").id(), "HUP");
+    }
+
+    /// Its data is on a disk of its own, from before its first start on.
+    pub fn mount_disk(&mut self) {
+        disk::mount(&self.data, 64);
+        self.has_own_disk = true;
+    }
+
+    /// Fills that disk to the last byte, or ends that.
+    pub fn fill_disk(&self, full: bool) {
+        assert!(self.has_own_disk, "it would fill the machine's");
+        let filler = self.data.join("filler");
+        if full {
+            disk::fill(&filler);
+        } else {
+            std::fs::remove_file(filler).unwrap();
+        }
+    }
+
+    /// What it has said, at all its starts.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("../log")).unwrap_or_default()
+    }
+
     /// It will have forgotten everything at its next start.
     pub fn wipe(&self) {
         assert!(self.child.is_none(), "{} runs", self.name);
@@ -98,6 +138,9 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
+        if self.has_own_disk {
+            disk::unmount(&self.data);
+        }
     }
 }
 
@@ -106,14 +149,18 @@ impl Servers {
     pub async fn start(net: &Net) -> Self {
         let hosts: Vec<Host> = [11, 12, 13].into_iter().map(|last| net.host(last)).collect();
         let addresses: Vec<Ipv4Addr> = hosts.iter().map(|host| host.address).collect();
+        let house = House::new();
         let arguments = ["-server", "-bootstrap-expect", "3", "-ui"];
         let mut agents: Vec<Agent> = hosts
             .iter()
             .enumerate()
-            .map(|(at, host)| Agent::new(&format!("s{}", at + 1), host, &addresses, &arguments))
+            .map(|(at, host)| Agent::new(&format!("s{}", at + 1), host, &addresses, &house, &arguments))
             .collect();
-        agents.iter_mut().for_each(Agent::start);
-        let servers = Self { hosts, agents };
+        for agent in &mut agents {
+            agent.mount_disk();
+            agent.start();
+        }
+        let servers = Self { hosts, agents, house };
         // Nobody may look yet.
         let acl = servers.acl();
         eventually("a leader of Consul", Duration::from_secs(60), async || {
@@ -141,6 +188,15 @@ impl Servers {
             ask(&format!("{}/v1/health/node/none?consistent", self.agents[at].url())).await.map(|_| at)
         })
         .await
+    }
+
+    /// As somebody does who uses it for something else: some hundred kilobytes, again and again under the same key.
+    pub async fn write_much(&self) {
+        for agent in self.agents.iter().filter(|agent| agent.runs()) {
+            let url = format!("{}/v1/kv/somebody-elses", agent.url());
+            let request = http_client(None).put(url).header("X-Consul-Token", MANAGEMENT_TOKEN);
+            let _refused = request.body("x".repeat(400 << 10)).timeout(Duration::from_secs(2)).send().await;
+        }
     }
 
     /// What the first server that answers says.

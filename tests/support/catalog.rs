@@ -57,24 +57,45 @@ impl Catalog {
     pub async fn all(&self) -> Result<BTreeMap<String, Instance>, String> {
         let mut instances = BTreeMap::new();
         for node in self.get("/v1/catalog/nodes").await?.as_array().unwrap() {
-            let node = node["Node"].as_str().unwrap();
-            let services = self.get(&format!("/v1/catalog/node/{node}")).await?;
-            let checks = self.get(&format!("/v1/health/node/{node}")).await?;
-            for service in services["Services"].as_object().into_iter().flat_map(|it| it.values()) {
-                let instance = instance(service, checks.as_array().unwrap());
-                if instance.id != "consul" {
-                    instances.insert(instance.id.clone(), instance);
-                }
-            }
+            instances.extend(self.on(node["Node"].as_str().unwrap()).await?);
         }
         Ok(instances)
     }
 
+    /// Every instance on this node of the catalog but Consul's own, by service id: two nodes may have the same.
+    pub async fn on(&self, node: &str) -> Result<BTreeMap<String, Instance>, String> {
+        let services = self.get(&format!("/v1/catalog/node/{node}")).await?;
+        let checks = self.get(&format!("/v1/health/node/{node}")).await?;
+        let services = services["Services"].as_object().into_iter().flat_map(|it| it.values());
+        let instances = services.map(|service| instance(service, checks.as_array().unwrap()));
+        Ok(instances.filter(|it| it.id != "consul").map(|it| (it.id.clone(), it)).collect())
+    }
+
+    /// When the services of containers on this node, and their checks, were written last: Raft index by id.
+    pub async fn written(&self, node: &str) -> BTreeMap<String, u64> {
+        let services = self.get(&format!("/v1/catalog/node/{node}")).await.unwrap();
+        let checks = self.get(&format!("/v1/health/node/{node}")).await.unwrap();
+        let services = services["Services"].as_object().into_iter().flat_map(|it| it.values());
+        let services = services.filter(|it| it["Meta"]["container-id"].is_string()).map(|it| (&it["ID"], it));
+        let services: BTreeMap<&str, &Value> = services.map(|(id, it)| (id.as_str().unwrap(), it)).collect();
+        let of_service = |it: &&Value| services.contains_key(it["ServiceID"].as_str().unwrap());
+        let checks =
+            checks.as_array().unwrap().iter().filter(of_service).map(|it| (it["CheckID"].as_str().unwrap(), it));
+        let rows = services.iter().map(|(id, it)| (*id, *it)).chain(checks);
+        rows.map(|(id, row)| (id.to_owned(), row["ModifyIndex"].as_u64().unwrap())).collect()
+    }
+
     /// The instances that this Remora node registered for containers: their ids begin with `<node>:`. Not its own service.
     pub async fn of_node(&self, node: &str) -> Result<BTreeMap<String, Instance>, String> {
-        let prefix = format!("{node}:");
         let mut instances = self.all().await?;
-        instances.retain(|id, instance| id.starts_with(&prefix) && instance.name != "remora");
+        retain_own(node, &mut instances);
+        Ok(instances)
+    }
+
+    /// The same, and nothing that another node of the catalog has under such an id.
+    pub async fn on_its_own(&self, node: &str) -> Result<BTreeMap<String, Instance>, String> {
+        let mut instances = self.on(node).await?;
+        retain_own(node, &mut instances);
         Ok(instances)
     }
 
@@ -154,6 +175,17 @@ impl Catalog {
         let answer = self.http.put(format!("{}{path}", self.url)).json(&body).send().await.unwrap();
         assert!(answer.status().is_success(), "Consul: {path}: {}", answer.text().await.unwrap());
     }
+}
+
+/// How many of those that run are not in the catalog, and how many are there and do not run.
+pub fn lost_and_stale(truth: &BTreeMap<String, Truth>, catalog: &BTreeMap<String, Instance>) -> (usize, usize) {
+    let lost = truth.keys().filter(|id| !catalog.contains_key(*id)).count();
+    (lost, catalog.keys().filter(|id| !truth.contains_key(*id)).count())
+}
+
+fn retain_own(node: &str, instances: &mut BTreeMap<String, Instance>) {
+    let prefix = format!("{node}:");
+    instances.retain(|id, instance| id.starts_with(&prefix) && instance.name != "remora");
 }
 
 /// The difference between what runs and what the catalog says; `Ok` when there is none.

@@ -291,6 +291,11 @@ impl Engine {
         list(&self.http, all, &format!("{RUN_LABEL}={}", self.run)).await
     }
 
+    /// Ids of all containers with this label, whoever made them.
+    pub async fn ids_with(&self, label: &str) -> Vec<String> {
+        list(&self.http, true, label).await
+    }
+
     /// `docker inspect` of whoever has this name now; `None` if nobody has.
     pub async fn inspect_name(&self, name: &str) -> Option<Value> {
         self.try_call("GET", &format!("/containers/{name}/json"), None).await.ok()

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
+use super::disk::{fill, mount as mount_disk};
 use super::docker::Engine;
 use super::netns::Namespace;
 use super::{eventually, http_client, signal};
@@ -73,6 +74,9 @@ impl Dockerd {
         let folder = Some(folder);
         let mut dockerd =
             Self { folder, live_restore, bridge, shares_identity, storage_driver, namespace, child: None };
+        if dockerd.has_own_disk() {
+            mount_disk(&dockerd.path("data"), 128);
+        }
         dockerd.start_again().await;
         Some(dockerd)
     }
@@ -80,6 +84,22 @@ impl Dockerd {
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
         self.path("docker.sock")
+    }
+
+    /// The engine of a host has its data on a file system of its own: its disk can be full, and nobody else's.
+    const fn has_own_disk(&self) -> bool {
+        matches!(self.bridge, Bridge::At(_))
+    }
+
+    /// Fills the disk of a host's engine to the last byte, also with what has become free since, or ends that.
+    pub fn fill_disk(&self, full: bool) {
+        assert!(self.has_own_disk(), "it would fill the machine's");
+        let filler = self.path("data/filler");
+        if full {
+            fill(&filler);
+        } else {
+            std::fs::remove_file(filler).unwrap();
+        }
     }
 
     /// Whether its containers live on when it is stopped, from now on. The daemon that is started then has to be told so as well, or

@@ -3,10 +3,12 @@
 //! * `acl`: access control of a Consul, and what the documentation says that a token needs.
 //! * `ports`: ports that nothing else takes.
 //! * `consul`: a Consul agent of one's own, that can be stopped, restarted without its data, and frozen.
+//! * `disk`: a disk of one's own that can be filled.
 //! * `docker`: the engine's API, the test image, containers that are gone when the test is.
 //! * `dockerd`: a second engine, for the tests that restart one (nobody restarts the machine's own).
 //! * `guard`: a filtering proxy in front of the engine, and the calls that the documentation allows.
 //! * `netns`: a host of one's own, as far as the network goes.
+//! * `gate`: stands between two parties and lets single HTTP requests wait, refuses and counts them.
 //! * `proxy`: stands between two parties and cuts, refuses, freezes, strands, and notes the HTTP requests that pass.
 //! * `remora`: the program under test as a process: environment, log, readiness, signals, memory, CPU time.
 //! * `catalog`: what Consul says, and the comparison with what really runs.
@@ -22,8 +24,10 @@ use std::time::{Duration, Instant};
 pub mod acl;
 pub mod catalog;
 pub mod consul;
+pub mod disk;
 pub mod docker;
 pub mod dockerd;
+pub mod gate;
 pub mod guard;
 pub mod netns;
 pub mod page;

@@ -90,6 +90,21 @@ impl Remora {
         self.environment.remove(name);
     }
 
+    /// All of its variables; [`Remora::set_all`] puts them back.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        self.environment.clone()
+    }
+
+    /// Exactly these variables, for the next start.
+    pub fn set_all(&mut self, environment: BTreeMap<String, String>) {
+        self.environment = environment;
+    }
+
+    /// The next start is of this program: another version.
+    pub fn run_as(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     /// Starts it.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "Remora runs already");
