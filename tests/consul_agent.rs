@@ -410,5 +410,5 @@ async fn a_definition_that_was_registered_is_the_one_that_its_hash_says() {
     sealed.seal();
     registry.register(&sealed).await.unwrap();
     let found = registry.read().await.unwrap();
-    assert_eq!(found.services["a"].meta.get(Service::META_HASH).unwrap(), sealed.definition_hash());
+    assert_eq!(found.services["a"].meta.get(Service::META_HASH).unwrap(), &sealed.definition_hash());
 }

@@ -177,7 +177,7 @@ async fn a_lost_race_is_looked_at_again_and_nobody_elses_row_is_taken() {
     registry.register(&web).await.unwrap();
 
     // An operator edits tags; what is registered meanwhile wins, as with an agent.
-    let meta = json!(web.meta);
+    let meta = json!(web.meta.iter().collect::<BTreeMap<_, _>>());
     edit(&consul, json!({"ID": "web-1", "Service": "web", "Tags": ["by-hand"], "Meta": meta})).await;
     web.port = 9_090;
     web.seal();
@@ -266,7 +266,7 @@ async fn what_others_change_is_noticed_at_once_and_our_own_writes_are_not() {
     let (news, ()) = tokio::join!(registry.changed("web-1", Duration::from_secs(2)), own);
     assert!(!news.unwrap(), "our own writes are no news");
 
-    let meta = json!(web.meta);
+    let meta = json!(web.meta.iter().collect::<BTreeMap<_, _>>());
     let set = |status: &str| {
         json!([{"Check": {"Verb": "set", "Check": {"Node": NODE, "CheckID": "web-1:docker", "ServiceID": "web-1", "Status": status}}}]).to_string()
     };

@@ -87,7 +87,7 @@ fn bare(services: &[Service], node: &str) -> Vec<Op> {
             address: it.address.clone(),
             port: it.port,
             tags: it.tags.clone(),
-            meta: it.meta.clone(),
+            meta: it.meta.clone().into_iter().collect(),
             ..ServiceRow::default()
         };
         ops.push(Op::Service(Write::Cas(0), row));

@@ -130,12 +130,13 @@ fn meta(service: &Service, settings: &Settings, container: &Container) {
         assert!(key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'), "{key}");
         assert!(!key.starts_with("consul-"), "{key}");
     }
-    assert_eq!(meta[Service::META_HASH], service.definition_hash());
-    assert_eq!(meta[Service::META_OWNER], "remora");
-    assert_eq!(meta[Service::META_NODE], settings.node);
-    assert_eq!(meta[Service::META_ENGINE], settings.engine);
+    let of = |key: &str| meta.get(key).map_or("", String::as_str);
+    assert_eq!(of(Service::META_HASH), service.definition_hash());
+    assert_eq!(of(Service::META_OWNER), "remora");
+    assert_eq!(of(Service::META_NODE), settings.node);
+    assert_eq!(of(Service::META_ENGINE), settings.engine);
     if is_shown(container.id.as_str(), 512) && container.id.as_str().trim() == container.id.as_str() {
-        assert_eq!(meta.get(Service::META_CONTAINER).map_or("", String::as_str), container.id.as_str());
+        assert_eq!(of(Service::META_CONTAINER), container.id.as_str());
     }
 }
 

@@ -41,8 +41,8 @@ pub trait Registry: Send + Sync + 'static {
     /// call returns the same `Arc`, so that [`Arc::ptr_eq`] tells "as before" without a comparison.
     fn read(&self) -> impl Future<Output = Result<Arc<Snapshot>, ConsulError>> + Send;
 
-    /// What is registered under this id now, be it in another case (the catalog cannot tell the two apart), without its
-    /// checks: for the moment before an id is taken.
+    /// What is registered under this id now, without its checks: for the moment before an id is taken. In the catalog, which
+    /// cannot tell the two apart, be it in another case.
     fn find(&self, service_id: &str) -> impl Future<Output = Result<Option<ActualService>, ConsulError>> + Send;
 
     /// A number that changes when the credentials change. Consul syncs each registration with the token that it was sent

@@ -89,7 +89,7 @@ pub async fn conforms(registry: &impl Registry, mode: Mode) {
     a_check_id_belongs_to_the_last_who_took_it(registry).await;
     a_bad_definition_is_invalid_and_changes_nothing(registry).await;
     ids_may_hold_anything(registry, mode).await;
-    an_id_is_found_in_any_case(registry, mode).await;
+    an_id_is_found_and_in_the_catalog_in_any_case(registry, mode).await;
     if mode.watches_the_sentinel {
         changes_of_the_sentinel_are_noticed(registry).await;
     }
@@ -303,12 +303,17 @@ async fn ids_may_hold_anything(registry: &impl Registry, mode: Mode) {
     }
 }
 
-async fn an_id_is_found_in_any_case(registry: &impl Registry, mode: Mode) {
+async fn an_id_is_found_and_in_the_catalog_in_any_case(registry: &impl Registry, mode: Mode) {
     let id = r#"n1:We"b.\d-(x|y)/+:80"#;
     assert_eq!(registry.find(id).await.unwrap(), None);
     registry.register(&service(id, vec![])).await.unwrap();
     registry.register(&service("n1:web", vec![])).await.unwrap();
-    for asked in [id, &id.to_uppercase(), &id.to_lowercase()] {
+    let others = [id.to_uppercase(), id.to_lowercase()];
+    for asked in std::iter::once(id).chain(others.iter().map(String::as_str)) {
+        if mode.case_matters && asked != id {
+            assert_eq!(registry.find(asked).await.unwrap(), None, "asked for {asked}");
+            continue;
+        }
         let found = registry.find(asked).await.unwrap().expect("it is registered");
         assert_eq!((found.id.as_str(), found.port), (id, 8080), "asked for {asked}");
     }

@@ -184,11 +184,7 @@ impl Registry for FakeConsul {
 
     async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {
         self.begin(FakeCall::Read).await?;
-        let snapshot = self.snapshot();
-        let in_any_case = || snapshot.services.keys().find(|id| id.to_lowercase() == service_id.to_lowercase());
-        let exact = snapshot.services.contains_key(service_id);
-        let id = if exact { service_id } else { in_any_case().map_or(service_id, String::as_str) };
-        self.registration(id)
+        self.registration(service_id)
     }
 
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {

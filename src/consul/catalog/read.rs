@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::node::NodeIdentity;
 use super::state::{Seen, Shared};
-use super::view::{Kind, View};
+use super::view::{Kind, View, key};
 use crate::consul::client::{Answer, Call, Client};
 use crate::consul::error::ConsulError;
 use crate::consul::model::{ActualService, Snapshot};
@@ -154,8 +154,10 @@ impl Shared {
         let path = ["v1", "catalog", "node-services", self.node.name()];
         let answer = list(&self.client, SERVICES, &path, &[("filter", &filter)], None).await?;
         let found = wire::node_services(SERVICES, &answer.body)?.services;
-        let exact = found.iter().position(|(service, _)| service.id == id).unwrap_or(0);
-        Ok(found.into_iter().nth(exact).map(|(service, _)| service))
+        // Whoever does not know the filter answers with all of them.
+        let any = |(service, _): &(ActualService, _)| key(&service.id) == key(id);
+        let at = found.iter().position(|(service, _)| service.id == id).or_else(|| found.iter().position(any));
+        Ok(at.and_then(|at| found.into_iter().nth(at)).map(|(service, _)| service))
     }
 
     /// Whether somebody else than us changed something on the node, at once; `false` after `wait`.

@@ -138,9 +138,17 @@ pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8], older: &Snapsh
     Ok(Snapshot { services: services.collect() })
 }
 
-/// The answer of `GET /v1/agent/services` alone; it says nothing about checks.
-pub(in crate::consul) fn services(call: &'static str, body: &[u8]) -> Result<Vec<ActualService>, ConsulError> {
-    Ok(entries::<ServiceEntry>(call, body)?.map(|(id, entry)| entry.named(id)).collect())
+/// The answer of `GET /v1/agent/service/:id`; it says nothing about checks.
+pub(in crate::consul) fn service(call: &'static str, body: &[u8]) -> Result<ActualService, ConsulError> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(rename = "ID", default, deserialize_with = "nullable")]
+        id: String,
+        #[serde(flatten)]
+        entry: ServiceEntry,
+    }
+    let Named { id, entry } = decode(call, body)?;
+    Ok(entry.named(id))
 }
 
 /// A map (or `null`) by id, without the entries that cannot be read. The map's key is the id: the agent's own spelling.

@@ -15,7 +15,7 @@ mod request;
 mod store;
 mod txn;
 
-pub(super) use answer::{SelfAnswer, decode, services, snapshot};
+pub(super) use answer::{SelfAnswer, decode, service, snapshot};
 pub(super) use catalog::{Indexes, NodeServices, indexes, node_checks, node_services, register_body};
 pub(super) use members::{NodeSessionBody, member_checks, node_of, node_rows};
 pub(super) use request::{ServiceBody, UpdateBody, encode, go_duration};
