@@ -3,6 +3,10 @@
 # docs/performance.md:
 #
 #   docker/bench.sh [--quick] [--minutes N] [--idle-only | --catalog-only]
+#   docker/bench.sh --scale [containers | nodes] [NUMBER…]      how cost grows with containers, and with nodes
+#   docker/bench.sh --all                                       all that can be measured, one after the other: about an hour
+#
+# REGISTRATOR_BIN=/path/to/registrator is measured beside Remora, in the same run.
 #
 # What is measured is the static release binary, as it is in the image: a dynamic one counts the C library's pages as its own.
 # Needs cargo and a Docker Engine; the rest comes as it does for docker/test.sh.
@@ -22,4 +26,13 @@ if [[ -z ${REMORA_BIN:-} ]]; then
     REMORA_BIN=$target/$host/release/remora
 fi
 export CONSUL_BIN REMORA_TEST_IMAGE REMORA_BIN
+case ${1:-} in
+    --scale) shift && exec cargo bench --locked --bench scale -- "$@" ;;
+    --all)
+        cargo bench --locked --bench publish -- --minutes 10
+        cargo bench --locked --bench scale
+        cargo bench --locked --bench probe
+        exec "$root/docker/bench-heal.sh"
+        ;;
+esac
 exec cargo bench --locked --bench publish -- "$@"

@@ -1,6 +1,6 @@
-//! Remora or the floor as a process.
+//! Remora, the floor, or registrator as a process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -8,7 +8,7 @@ use tokio::process::{Child, Command};
 
 use crate::floor;
 use crate::support::docker::Engine;
-use crate::support::remora::Remora;
+use crate::support::remora::{ADDRESS, Remora};
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Contender {
     Floor,
     /// The program.
     Remora,
+    /// What it takes the place of, where `REGISTRATOR_BIN` says where that is. It has no filter: the engine should run nothing else.
+    Registrator,
 }
 
 /// Where the two register.
@@ -42,17 +44,26 @@ impl Way {
 pub enum Running {
     Floor(Child),
     Remora(Box<Remora>),
+    Registrator(Child),
 }
 
 impl Contender {
-    /// Both, in the order in which they take turns.
-    pub const BOTH: [Self; 2] = [Self::Floor, Self::Remora];
+    /// Those that can be had, in the order in which they take turns.
+    pub fn all(way: Way) -> Vec<Self> {
+        let mut all = vec![Self::Floor, Self::Remora];
+        // It knows no other way.
+        if way == Way::Agent && registrator().is_some() {
+            all.push(Self::Registrator);
+        }
+        all
+    }
 
     /// First part of its service ids.
-    pub fn node(self) -> &'static str {
+    pub fn node(self) -> String {
         match self {
-            Self::Floor => floor::NODE,
-            Self::Remora => "remora-bench",
+            Self::Floor => floor::NODE.to_owned(),
+            Self::Remora => "remora-bench".to_owned(),
+            Self::Registrator => std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned(),
         }
     }
 
@@ -61,6 +72,7 @@ impl Contender {
         match self {
             Self::Floor => Running::Floor(spawn_floor(way, engine.socket(), consul, engine.run())),
             Self::Remora => Running::Remora(Box::new(spawn_remora(way, engine, consul))),
+            Self::Registrator => Running::Registrator(spawn_registrator(engine.socket(), consul)),
         }
     }
 }
@@ -74,13 +86,24 @@ impl Running {
                 assert_eq!(line.as_deref(), Some(floor::READY));
             }
             Self::Remora(remora) => remora.ready().await,
+            Self::Registrator(child) => {
+                let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+                while let Some(line) = lines.next_line().await.unwrap() {
+                    if line.contains("Listening for Docker events") {
+                        // Whatever else it says must not fill the pipe.
+                        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                        return;
+                    }
+                }
+                panic!("registrator ended by itself");
+            }
         }
     }
 
     /// Ends it; what it registered stays.
     pub async fn stop(self) {
         match self {
-            Self::Floor(mut child) => child.kill().await.unwrap(),
+            Self::Floor(mut child) | Self::Registrator(mut child) => child.kill().await.unwrap(),
             Self::Remora(mut remora) => assert!(remora.terminate().await.success()),
         }
     }
@@ -88,13 +111,29 @@ impl Running {
 
 /// Remora as an operator would run it: with the log at its default level.
 pub fn spawn_remora(way: Way, engine: &Engine, consul: &str) -> Remora {
-    let mut remora = Remora::new(engine.socket(), consul, engine.run(), Contender::Remora.node());
+    let mut remora = Remora::new(engine.socket(), consul, engine.run(), &Contender::Remora.node());
     // As it runs unless it is told otherwise.
     remora.set("REMORA_HEAL", "on");
     remora.set("REMORA_LOG", "info");
     remora.set("REMORA_CONSUL_MODE", way.word());
     remora.spawn();
     remora
+}
+
+/// Its path, if it was given.
+pub fn registrator() -> Option<PathBuf> {
+    std::env::var_os("REGISTRATOR_BIN").map(PathBuf::from)
+}
+
+fn spawn_registrator(socket: &Path, consul: &str) -> Child {
+    Command::new(registrator().unwrap())
+        .args(["-ip", ADDRESS, &consul.replace("http://", "consul://")])
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
 }
 
 fn spawn_floor(way: Way, socket: &Path, consul: &str, run: &str) -> Child {

@@ -1,11 +1,13 @@
 //! The benchmark: `docker/bench.sh [--quick] [--minutes 10] [--idle-only | --catalog-only]`.
 //!
+//! With `REGISTRATOR_BIN=/path/to/registrator` what Remora takes the place of is measured in the same run.
+//!
 //! Measures Remora on a real Docker Engine and a real Consul, next to the floor measured in the same run, prints a table and
 //! puts it into `docs/performance.md`. The floor is the least that a client of Docker and Consul can do ([`floor`]), run as a
 //! process of its own like Remora. The two take turns in small blocks, so that whatever drifts on the machine hits both.
 //!
 //! * `floor`: the bare client.
-//! * `contender`: Remora or the floor as a process.
+//! * `contender`: Remora, the floor, or registrator as a process.
 //! * `watch`: when is an instance visible, when is it gone.
 //! * `rows`: one function per figure.
 //! * `report`: the table.

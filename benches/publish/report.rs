@@ -51,6 +51,11 @@ impl Row {
         Self { name: name.to_owned(), floor: "–".to_owned(), measured: show(measured), bar, met, note: String::new() }
     }
 
+    /// A figure without a bar.
+    pub fn seen(name: &str, measured: f64, unit: &str) -> Self {
+        Self { bar: "–".to_owned(), met: None, ..Self::bound(name, measured, unit, f64::INFINITY) }
+    }
+
     /// With a remark.
     #[must_use]
     pub fn note(mut self, note: &str) -> Self {
@@ -62,7 +67,7 @@ impl Row {
 impl Report {
     /// As Markdown.
     pub fn markdown(&self) -> String {
-        let mut text = format!("{}.\n\n{}.\n\n", self.machine, self.scale);
+        let mut text = format!("{}, {}.\n\n{}.\n\n", page::today(), self.machine, self.scale);
         text.push_str("| Figure | Floor | Remora | Bar | Met | Remark |\n|---|---|---|---|---|---|\n");
         for Row { name, floor, measured, bar, met, note } in &self.rows {
             let met = met.map_or("–", |met| if met { "yes" } else { "**no**" });

@@ -1,11 +1,12 @@
 //! One function per figure.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
 
 use crate::Scale;
-use crate::contender::{Contender, Running, Way, spawn_remora};
+use crate::contender::{Contender, Running, Way, registrator, spawn_remora};
 use crate::report::{Report, Row, milliseconds, percent};
 use crate::support::catalog::{Catalog, compare};
 use crate::support::consul::Consul;
@@ -21,6 +22,9 @@ use crate::watch::{SERVICE, Watch, until_count};
 const PARALLEL: usize = 16;
 /// Everything must be right so long after the last container started or died.
 const SETTLED: Duration = Duration::from_secs(10);
+
+/// What stands beside a figure of registrator's.
+const NOT_REMORA: &str = "`REGISTRATOR_BIN`, not Remora";
 
 /// What is to be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,11 +86,11 @@ async fn idle_memory(engine: &Engine, rows: &mut Vec<Row>) {
 
 /// Start event → visible, and kill → gone, one container at a time.
 async fn sequential(way: Way, count: usize, block: usize, engine: &Engine, rows: &mut Vec<Row>) {
-    let mut starts = [Vec::new(), Vec::new()];
-    let mut kills = [Vec::new(), Vec::new()];
+    let mut starts = [const { Vec::new() }; 3];
+    let mut kills = [const { Vec::new() }; 3];
     for turn in 0..count.div_ceil(block) {
         say(&format!("sequential starts and kills, {} mode, turn {turn}", way.word()));
-        for contender in Contender::BOTH {
+        for contender in Contender::all(way) {
             // Fresh for every block, so that neither finds what the other one left.
             let consul = Consul::start().await;
             let mut running = contender.spawn(way, engine, &consul.url());
@@ -106,10 +110,14 @@ async fn sequential(way: Way, count: usize, block: usize, engine: &Engine, rows:
     }
     let missed = "nothing missed: each was waited for";
     let mode = if way == Way::Catalog { "catalog mode: " } else { "" };
-    for (what, [floor, remora]) in [("start event → visible", starts), ("docker kill → gone", kills)] {
+    for (what, [floor, remora, registrator]) in [("start event → visible", starts), ("docker kill → gone", kills)] {
         let name = format!("{mode}{what}");
         rows.push(Row::ratio(&format!("{name}, median"), median(&floor), median(&remora), Some(1.5)).note(missed));
         rows.push(Row::ratio(&format!("{name}, p99"), p99(&floor), p99(&remora), None));
+        if !registrator.is_empty() {
+            let name = format!("registrator: {name}, median");
+            rows.push(Row::ratio(&name, median(&floor), median(&registrator), None).note(NOT_REMORA));
+        }
     }
 }
 
@@ -144,10 +152,10 @@ async fn many(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
     ));
     remora.terminate().await;
 
-    let mut cold = [Vec::new(), Vec::new()];
+    let mut cold = [const { Vec::new() }; 3];
     for round in 0..scale.cold_starts {
         say(&format!("cold start with {count} running, round {round}"));
-        for contender in Contender::BOTH {
+        for contender in Contender::all(Way::Agent) {
             let consul = Consul::start().await;
             let begun = Instant::now();
             let running = contender.spawn(Way::Agent, engine, &consul.url());
@@ -158,6 +166,11 @@ async fn many(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
     }
     let name = format!("cold start with {count} running, median");
     rows.push(Row::ratio(&name, median(&cold[0]), median(&cold[1]), Some(1.3)));
+    if !cold[2].is_empty() {
+        rows.push(
+            Row::ratio(&format!("registrator: {name}"), median(&cold[0]), median(&cold[2]), None).note(NOT_REMORA),
+        );
+    }
     writes(count, engine, rows).await;
 
     say(&format!("{count} containers killed at once"));
@@ -168,6 +181,37 @@ async fn many(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
     rows.push(Row::bound(&format!("{count} killed in parallel: stale"), left, "", 0.0).note(&late));
     drop(remora);
     stream::iter(&containers).for_each_concurrent(8, |it| engine.remove(it)).await;
+    if registrator().is_some() {
+        many_of_registrator(count, engine, rows).await;
+    }
+}
+
+/// The same bursts, as registrator takes them.
+async fn many_of_registrator(count: usize, engine: &Engine, rows: &mut Vec<Row>) {
+    say(&format!("{count} containers at once, and registrator"));
+    let consul = Consul::start().await;
+    let mut running = Contender::Registrator.spawn(Way::Agent, engine, &consul.url());
+    running.ready().await;
+    let containers = start_many(engine, count).await;
+    tokio::time::sleep(SETTLED).await;
+    let there = ids(&consul).await;
+    let node = Contender::Registrator.node();
+    let missed = containers.iter().filter(|it| !there.contains(&format!("{node}:{}:80", it.name))).count();
+    let name = format!("registrator: {count} started in parallel: missed");
+    rows.push(Row::seen(&name, to_f64(missed), "").note(NOT_REMORA));
+    engine.kill_all(&containers, PARALLEL).await;
+    tokio::time::sleep(SETTLED).await;
+    let stale = ids(&consul).await.len();
+    let name = format!("registrator: {count} killed in parallel: stale");
+    rows.push(Row::seen(&name, to_f64(stale), "").note(NOT_REMORA));
+    running.stop().await;
+    stream::iter(&containers).for_each_concurrent(8, |it| engine.remove(it)).await;
+}
+
+/// The ids of the benchmark's service.
+async fn ids(consul: &Consul) -> HashSet<String> {
+    let all = consul.get(&format!("/v1/catalog/service/{SERVICE}")).await;
+    all.as_array().unwrap().iter().map(|it| it["ServiceID"].as_str().unwrap().to_owned()).collect()
 }
 
 /// What a start writes into an empty Consul, and what a second one writes when nothing has changed.
@@ -200,10 +244,10 @@ async fn writes(count: usize, engine: &Engine, rows: &mut Vec<Row>) {
 async fn differences(engine: &Engine, consul: &Consul) -> (f64, String) {
     let catalog = Catalog::new(&consul.url());
     let node = Contender::Remora.node();
-    let truth = engine.truth(node).await;
+    let truth = engine.truth(&node).await;
     let begun = Instant::now();
     loop {
-        let actual = catalog.of_node(node).await.unwrap();
+        let actual = catalog.of_node(&node).await.unwrap();
         let verdict = compare(&truth, &actual);
         if verdict.is_ok() {
             return (0.0, format!("right {} ms after the last one", begun.elapsed().as_millis()));
@@ -230,7 +274,7 @@ async fn idle(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
     let _running: Vec<_> = starting.buffer_unordered(PARALLEL).collect().await;
     let catalog = Catalog::new(&consul.url());
     loop {
-        let all = catalog.of_node(Contender::Remora.node()).await.unwrap();
+        let all = catalog.of_node(&Contender::Remora.node()).await.unwrap();
         if all.len() == scale.checked && all.values().all(|it| it.status() == "passing") {
             break;
         }

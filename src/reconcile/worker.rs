@@ -8,6 +8,7 @@ mod farewell;
 mod showing;
 mod strays;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,9 @@ const DENIED: Duration = Duration::from_secs(5);
 /// The goodbye has to fit into the ten seconds that `docker stop` leaves.
 const FAREWELL: Duration = Duration::from_secs(7);
 
+/// So many different reasons of one outage are told as they come: beyond that somebody makes them up.
+const REASONS: usize = 8;
+
 /// Failures that are shown on `/readyz` and in the agent's own check.
 const SHOWN_FAILURES: usize = 20;
 
@@ -86,6 +90,8 @@ pub struct Worker<R> {
     last: Option<Arc<Snapshot>>,
     link: Link,
     backoff: Backoff,
+    /// Why Consul has been away since it was lost, as far as that was told.
+    told: BTreeSet<String>,
     reading: bool,
     read_again: bool,
     read_at: Instant,
@@ -170,6 +176,7 @@ impl<R: Registry> Worker<R> {
             link: Link::Up,
             // 5 s: the agent is on this node, and every second without it is a second of an untrue catalog.
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            told: BTreeSet::new(),
             reading: false,
             read_again: false,
             read_at: now,
@@ -385,6 +392,7 @@ impl<R: Registry> Worker<R> {
         if let Link::Down { .. } = self.link {
             tracing::info!(event = "consul_connected", failures = self.backoff.attempts(), "Consul is reachable again");
             self.book.reconnected();
+            self.told.clear();
         }
         self.link = Link::Up;
         self.backoff.reset();
@@ -461,7 +469,9 @@ impl<R: Registry> Worker<R> {
         }
         let growing = self.backoff.next(fastrand::f64());
         let wait = if error.class() == Class::Denied { DENIED } else { growing };
-        if self.backoff.worth_telling() {
+        // What is wrong now may not be what was wrong at first.
+        let new = self.told.len() < REASONS && self.told.insert(error.to_string());
+        if new || self.backoff.worth_telling() {
             tracing::warn!(event = "consul_lost", error = %error, attempt = self.backoff.attempts(), "{error}; trying again, nothing is given up");
         }
         self.metrics.consul_reachable(false);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::eventually;
 use crate::support::scene::Scene;
 
 #[tokio::test]
@@ -55,6 +56,28 @@ async fn consul_hangs_for_fifteen_seconds() {
     scene.engine.kill_all(&first[..3], 4).await;
     tokio::time::sleep(Duration::from_secs(15).saturating_sub(begun.elapsed())).await;
     scene.consul.freeze(false);
+    scene.settled(Duration::from_secs(20)).await;
+}
+
+#[tokio::test]
+async fn another_reason_within_one_outage_is_told_as_it_comes() {
+    let mut scene = Scene::start("reasons").await;
+    let told = |scene: &Scene, word: &str| {
+        scene.remora.log().iter().filter(|line| line.contains("consul_lost") && line.contains(word)).count()
+    };
+    scene.consul_proxy.refuse(true).await;
+    scene.consul_proxy.cut_all().await;
+    eventually("told that it cannot be reached", Duration::from_secs(10), async || {
+        if told(&scene, "cannot be reached") > 0 { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    scene.consul_proxy.freeze(true);
+    scene.consul_proxy.refuse(false).await;
+    eventually("told that it does not answer", Duration::from_secs(30), async || {
+        if told(&scene, "did not answer") > 0 { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    scene.consul_proxy.freeze(false);
     scene.settled(Duration::from_secs(20)).await;
 }
 

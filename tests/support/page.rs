@@ -13,6 +13,12 @@ pub fn write(page: &Path, begin: &str, end: &str, text: &str) {
     std::fs::write(page, format!("{before}{begin}\n\n{text}\n{end}{after}")).unwrap();
 }
 
+/// The date, `2026-11-26`.
+pub fn today() -> String {
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    now.split('T').next().unwrap_or_default().to_owned()
+}
+
 /// Cores, engine and Consul.
 pub async fn machine(engine: &Engine, consul: &Consul) -> String {
     let info = engine.info().await;
