@@ -13,17 +13,28 @@ use crate::support::proxy::Proxy;
 use crate::support::remora::Remora;
 use crate::support::scene::is_heartbeat;
 
-const SIZES: [usize; 3] = [100, 1_000, 10_000];
+/// Up to how many an agent takes: Consul's agent looks at everything that it has for each registration (1.8), so that 10,000
+/// of them take it minutes of its own.
+const SIZES: [(Way, usize); 5] =
+    [(Way::Agent, 100), (Way::Agent, 1_000), (Way::Catalog, 100), (Way::Catalog, 1_000), (Way::Catalog, 10_000)];
 
 /// Events in a second, and for how long.
 const RATE: usize = 100;
 const CHURN: Duration = Duration::from_secs(30);
 
-/// Nothing happens for so long: two full looks at Docker.
-const IDLE: Duration = Duration::from_secs(60);
+/// Nothing happens for so long: a full look at Docker is among it.
+const IDLE: Duration = Duration::from_secs(40);
+
+/// `REMORA_CONSUL_MODE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Agent,
+    Catalog,
+}
 
 /// What was measured with so many containers.
 struct Row {
+    way: Way,
     containers: usize,
     cold: Duration,
     cold_cpu: Duration,
@@ -40,20 +51,40 @@ struct Row {
 /// Measures with each of these numbers, or the usual ones; the table.
 pub async fn run(sizes: &[usize]) -> String {
     let mut rows = Vec::new();
-    for size in if sizes.is_empty() { &SIZES } else { sizes } {
-        println!("… {size} containers");
-        rows.push(measure(*size).await);
+    for (way, size) in SIZES {
+        if sizes.is_empty() || sizes.contains(&size) {
+            println!("… {size} containers, {} mode", way.word());
+            rows.push(measure(way, size).await);
+        }
     }
     table(&rows)
 }
 
-async fn measure(containers: usize) -> Row {
+impl Way {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Catalog => "catalog",
+        }
+    }
+
+    /// Where everything of the node is listed.
+    const fn list(self) -> &'static str {
+        match self {
+            Self::Agent => "/v1/agent/services",
+            Self::Catalog => "/v1/catalog/node/scale",
+        }
+    }
+}
+
+async fn measure(way: Way, containers: usize) -> Row {
     let engine = Engine::start(containers);
     let consul = Consul::start().await;
     let proxy = Proxy::tcp(consul.url().rsplit(':').next().unwrap().parse().unwrap()).await;
     let mut remora = Remora::new(engine.socket(), &format!("http://127.0.0.1:{}", proxy.port()), engine::RUN, "scale");
     remora.set("REMORA_LOG", "warn");
     remora.set("REMORA_HEAL", "on");
+    remora.set("REMORA_CONSUL_MODE", way.word());
     let begun = Instant::now();
     remora.spawn();
     remora.ready_within(Duration::from_secs(300)).await;
@@ -67,7 +98,7 @@ async fn measure(containers: usize) -> Row {
     tokio::time::sleep(IDLE).await;
     let idle = share(remora.cpu().saturating_sub(cpu), begun.elapsed());
     let requests = proxy.requests();
-    let idle_writes = requests.iter().filter(|it| !it.starts_with("GET ") && !is_heartbeat(it)).count();
+    let idle_writes = requests.iter().filter(|it| is_write(it)).count();
     let idle_reads = (requests.len() + engine.requests()) as f64 / begun.elapsed().as_secs_f64();
 
     let (cpu, begun) = (remora.cpu(), Instant::now());
@@ -82,8 +113,8 @@ async fn measure(containers: usize) -> Row {
     let over = Instant::now();
     let expected = engine.running();
     let http = http_client(None);
-    eventually("all of it registered", Duration::from_secs(60), async || {
-        let url = format!("{}/v1/agent/services", consul.url());
+    eventually("all of it registered", Duration::from_secs(180), async || {
+        let url = format!("{}{}", consul.url(), way.list());
         let answer = http.get(url).send().await.map_err(|it| it.to_string())?;
         let text = answer.text().await.map_err(|it| it.to_string())?;
         let missing = expected.iter().filter(|id| !text.contains(id.as_str())).count();
@@ -93,10 +124,11 @@ async fn measure(containers: usize) -> Row {
     .await;
     let lag = over.elapsed();
     let requests = proxy.requests();
-    let written = requests.iter().filter(|it| !it.starts_with("GET ") && !is_heartbeat(it)).count();
+    let written = requests.iter().filter(|it| is_write(it)).count();
     let asked = requests.len() + engine.requests();
     assert!(remora.terminate().await.success());
     Row {
+        way,
         containers,
         cold,
         cold_cpu,
@@ -111,6 +143,11 @@ async fn measure(containers: usize) -> Row {
     }
 }
 
+/// Neither a question nor a sign of life.
+fn is_write(request: &str) -> bool {
+    !request.starts_with("GET ") && !is_heartbeat(request) && !request.contains("/v1/session/renew/")
+}
+
 fn table(rows: &[Row]) -> String {
     let mut text = format!(
         "{RATE} events in a second for {} s; {} s in which nothing happens. Requests are those to Docker and to Consul.\n\n",
@@ -118,13 +155,14 @@ fn table(rows: &[Row]) -> String {
         IDLE.as_secs()
     );
     text.push_str(
-        "| Containers | Cold start | CPU of it | Resident | Idle: CPU of a core | Idle: writes | Idle: requests/s | CPU of an event | Writes of an event | Requests of an event | Right after the last one |\n\
-         |---|---|---|---|---|---|---|---|---|---|---|\n",
+        "| Mode | Containers | Cold start | CPU of it | Resident | Idle: CPU of a core | Idle: writes | Idle: requests/s | CPU of an event | Writes of an event | Requests of an event | Right after the last one |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         writeln!(
             text,
-            "| {} | {:.2} s | {:.2} s | {:.1} MB | {:.2} % | {} | {:.1} | {:.0} µs | {:.2} | {:.2} | {} ms |",
+            "| {} | {} | {:.2} s | {:.2} s | {:.1} MB | {:.2} % | {} | {:.1} | {:.0} µs | {:.2} | {:.2} | {} ms |",
+            row.way.word(),
             row.containers,
             row.cold.as_secs_f64(),
             row.cold_cpu.as_secs_f64(),
@@ -139,12 +177,15 @@ fn table(rows: &[Row]) -> String {
         )
         .unwrap();
     }
-    if let [first, .., last] = rows {
+    for way in [Way::Agent, Way::Catalog] {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.way == way).collect();
+        let [first, .., last] = rows.as_slice() else { continue };
         let more = last.resident.saturating_sub(first.resident) as f64 * 1024.0;
         let each = more / (last.containers - first.containers) as f64;
         writeln!(
             text,
-            "\nOne container more takes {each:.0} bytes (bar: 4,096). An event costs {:.2} × with {} what it costs with {} (bar: 0.8 to 1.2).",
+            "\n{} mode: one container more takes {each:.0} bytes (bar: 4,096). An event costs {:.2} × with {} what it costs with {} (bar: 0.8 to 1.2).",
+            way.word(),
             last.event / first.event,
             last.containers,
             first.containers

@@ -4,7 +4,7 @@
 //! * [`nodes`]: 1 to 200 Remoras, each beside such an engine, and three real Consul servers.
 //!
 //! Prints the tables, and puts them into `docs/performance.md`. Words as arguments choose: `containers`, `nodes`, and numbers (of
-//! containers or nodes); what was chosen is only printed.
+//! containers or nodes); a part of a table is only printed.
 
 // A benchmark fails by panicking and speaks on standard output.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
@@ -22,6 +22,7 @@ mod servers;
 use std::path::Path;
 use std::time::Duration;
 
+use support::consul::Consul;
 use support::page;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md");
@@ -34,16 +35,20 @@ fn main() {
     runtime.block_on(async {
         if wanted("containers") {
             let text = containers::run(&sizes).await;
-            tell("containers", &text, words.is_empty());
+            tell("containers", &text, sizes.is_empty()).await;
         }
         if wanted("nodes") {
             let text = nodes::run(&sizes).await;
-            tell("nodes", &text, words.is_empty());
+            tell("nodes", &text, sizes.is_empty()).await;
         }
     });
 }
 
-fn tell(part: &str, text: &str, kept: bool) {
+async fn tell(part: &str, text: &str, kept: bool) {
+    let version = Consul::start().await.get("/v1/agent/self").await;
+    let version = version["Config"]["Version"].as_str().unwrap_or_default();
+    let cores = std::thread::available_parallelism().unwrap();
+    let text = &format!("{}, {cores} cores, Consul {version}.\n\n{text}", page::today());
     println!("\n{text}");
     if kept {
         let begin = format!("<!-- scale, {part}: begin (written by `docker/bench.sh --scale`) -->");

@@ -18,10 +18,10 @@ const CONTAINERS: usize = 10;
 const SERVICES: usize = 50;
 
 /// Nothing happens for so long.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(30);
 
 /// In which sessions, locks and first looks come to rest.
-const SETTLE: Duration = Duration::from_secs(30);
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// What its own service has as a TTL check is fed so often, with an agent; an hour has so many of them.
 const BAR: f64 = 360.0;

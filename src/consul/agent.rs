@@ -165,8 +165,8 @@ impl Registry for AgentRegistry {
     async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {
         let name = "GET /v1/agent/service/:id";
         addressable(name, service_id)?;
-        // One entry of a map to Consul. A filter would find an id in another case, too, and cost it a look at all of them: a
-        // start with a thousand containers took four times as long. The next read finds that one.
+        // One entry of a map to Consul. A filter would find an id in another case, too, and cost it a look at all that it has, for
+        // each registration. The next read finds that one.
         match self.client.call(Call::get(name, &["v1", "agent", "service", service_id])).await {
             Ok(answer) => wire::service(name, &answer.body).map(|found| Some(found).filter(|it| it.id == service_id)),
             Err(ConsulError::NotFound { .. }) => Ok(None),

@@ -140,6 +140,10 @@ pub struct Watcher<E, S> {
     telling: Telling,
     status_asked: Asked,
     watched: HashMap<ContainerId, Watched>,
+    /// Those of them that share a namespace of another one: few, and asked for at every event.
+    sharing: BTreeSet<ContainerId>,
+    /// How many of them have each place.
+    places: HashMap<String, usize>,
     histories: HashMap<ContainerId, History>,
     /// Former ids → the containers that have their places now.
     successors: HashMap<String, ContainerId>,
@@ -202,6 +206,8 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             telling: ends.telling,
             status_asked: ends.asked,
             watched: HashMap::new(),
+            sharing: BTreeSet::new(),
+            places: HashMap::new(),
             histories: HashMap::new(),
             successors: HashMap::new(),
             records: BTreeMap::new(),
@@ -351,7 +357,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let id = container.id.clone();
         self.histories.entry(id.clone()).or_default().seen(container, now);
         self.learn(container);
-        let before = self.watched.remove(&id);
+        let before = self.take(&id);
         let known_before = before.is_some();
         let sight = Sight { container: Arc::clone(container), draining: false, settling: false };
         let published = before.as_ref().is_some_and(|before| before.published) || self.is_published(&sight);
@@ -375,7 +381,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         };
         let sight = Arc::new(sight);
         let watched = Watched { sight, policy, hands_off, published, critical, diagnosis, well_since, told, due };
-        self.watched.insert(id.clone(), watched);
+        self.put(&id, watched);
         // A quarantine is the place's: whoever takes it is given up, too.
         if !known_before
             && self.records.get(Self::place_of(&container.name)).is_some_and(|it| it.quarantined(now).is_some())
@@ -397,13 +403,13 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     fn vanish(&mut self, id: &ContainerId) {
         self.histories.remove(id);
         self.forget_family(id);
-        let Some(gone) = self.watched.remove(id) else { return };
+        let Some(gone) = self.take(id) else { return };
         if let Some(due) = gone.due {
             self.due.remove(&(due, id.clone()));
         }
         let (place, _) = names::logical(&gone.sight.container.name);
         let place = place.to_owned();
-        if !self.has_place(&place) {
+        if !self.places.contains_key(&place) {
             // An operator removed it: nothing is sick there any more.
             self.node.mark(&place, None);
             self.known.remove(&place);
@@ -446,10 +452,6 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             let has_it = self.watched.values().find(|it| it.sight.container.name == place);
             Record::new(has_it.and_then(|it| it.well_since))
         })
-    }
-
-    fn has_place(&self, place: &str) -> bool {
-        self.watched.values().any(|watched| names::logical(&watched.sight.container.name).0 == place)
     }
 
     fn schedule(&mut self, id: &ContainerId, at: Instant) {

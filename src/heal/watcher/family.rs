@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::Watcher;
+use super::{Watched, Watcher};
 use crate::consul::Store;
 use crate::docker::names::{self, Role};
 use crate::docker::spec::label;
@@ -88,6 +88,30 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         })
     }
 
+    /// Looks after it from now on.
+    pub(super) fn put(&mut self, id: &ContainerId, watched: Watched) {
+        let container = &watched.sight.container;
+        if parents(container).next().is_some() {
+            self.sharing.insert(id.clone());
+        }
+        *self.places.entry(Self::place_of(&container.name).to_owned()).or_default() += 1;
+        self.watched.insert(id.clone(), watched);
+    }
+
+    /// Not any more.
+    pub(super) fn take(&mut self, id: &ContainerId) -> Option<Watched> {
+        let watched = self.watched.remove(id)?;
+        self.sharing.remove(id);
+        let place = Self::place_of(&watched.sight.container.name);
+        if let Some(count) = self.places.get_mut(place) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.places.remove(place);
+            }
+        }
+        Some(watched)
+    }
+
     /// Containers that share a namespace of this one, by its id, its name, or an id that it has taken the place of.
     pub(super) fn dependents(&self, of: &Container) -> Vec<ContainerId> {
         let former = of.labels.get(label::REPLACES).map(String::as_str).unwrap_or_default();
@@ -96,8 +120,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 || parent == of.name
                 || (!former.is_empty() && former.split(',').any(|id| id == parent))
         };
-        let all = self.watched.iter();
-        all.filter(|(_, it)| parents(&it.sight.container).any(is_of)).map(|(id, _)| id.clone()).collect()
+        let shares =
+            |id: &&ContainerId| self.watched.get(*id).is_some_and(|it| parents(&it.sight.container).any(is_of));
+        self.sharing.iter().filter(shares).cloned().collect()
     }
 
     /// Whether others link to it (`--link`).

@@ -36,9 +36,12 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             return;
         }
         let now = Instant::now();
+        // Mostly that is nobody, and this is asked whenever a container goes.
+        let anybody = self.records.values().any(|record| record.given_up(now).is_some());
         let given_up: HashMap<_, _> = self
             .watched
             .iter()
+            .take_while(|_| anybody)
             .filter_map(|(id, watched)| {
                 let place = Self::place_of(&watched.sight.container.name);
                 let why = self.records.get(place)?.given_up(now)?;
