@@ -17,8 +17,8 @@ const SIZES: [usize; 3] = [1, 50, 200];
 const CONTAINERS: usize = 10;
 const SERVICES: usize = 50;
 
-/// Nothing happens for so long.
-const IDLE: Duration = Duration::from_secs(30);
+/// Nothing happens for so long. A blocking query lasts 45 s, and is counted when it begins and when it ends.
+const IDLE: Duration = Duration::from_secs(50);
 
 /// In which sessions, locks and first looks come to rest.
 const SETTLE: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ pub async fn run(sizes: &[usize]) -> String {
 async fn measure(count: usize) -> Row {
     let mut servers = Servers::start().await;
     tokio::time::sleep(SETTLE).await;
-    let own_writes = writes(&servers).await;
+    let (own_writes, _) = rest(&servers).await;
 
     let mut nodes: Vec<Node> = (1..=count).map(|number| Node::new(number, &servers)).collect();
     let begun = Instant::now();
@@ -70,10 +70,9 @@ async fn measure(count: usize) -> Row {
     tokio::time::sleep(SETTLE).await;
 
     let (cpu, server_cpu, begun) = (cpu(&nodes), servers.cpu(), Instant::now());
-    let written = writes(&servers).await;
+    let (written, held) = rest(&servers).await;
     let took = begun.elapsed();
     let (cpu, server_cpu) = (self::cpu(&nodes).saturating_sub(cpu), servers.cpu().saturating_sub(server_cpu));
-    let held = servers.held().await;
 
     let leader = servers.kill_leader().await;
     let killed = Instant::now();
@@ -114,11 +113,15 @@ impl Node {
     }
 }
 
-/// Entries of the log in an hour.
-async fn writes(servers: &Servers) -> f64 {
+/// Entries of the log in an hour, and the most blocking queries that were held at a time.
+async fn rest(servers: &Servers) -> (f64, f64) {
     let (before, begun) = (servers.log_index().await, Instant::now());
-    tokio::time::sleep(IDLE).await;
-    (servers.log_index().await - before) as f64 * 3600.0 / begun.elapsed().as_secs_f64()
+    let mut held = 0.0_f64;
+    while begun.elapsed() < IDLE {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        held = held.max(servers.held().await);
+    }
+    ((servers.log_index().await - before) as f64 * 3600.0 / begun.elapsed().as_secs_f64(), held)
 }
 
 fn cpu(nodes: &[Node]) -> Duration {

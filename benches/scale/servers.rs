@@ -88,7 +88,8 @@ impl Servers {
         facts["Stats"]["raft"]["last_log_index"].as_str().unwrap().parse().unwrap()
     }
 
-    /// Blocking queries that the servers hold, as they count them themselves every ten seconds.
+    /// Blocking queries that the servers hold, as they count them themselves: 0 also of one where none has begun or ended in
+    /// the last ten seconds.
     pub async fn held(&self) -> f64 {
         let mut held = 0.0;
         for server in self.all.iter().filter(|server| server.child.is_some()) {
