@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::consul::{binary, ports};
-use crate::support::http_client;
+use crate::support::{cpu, http_client};
 
 /// The cluster; killed with the value.
 pub struct Servers {
@@ -150,13 +150,4 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn cpu(pid: u32) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let nanoseconds = tasks.flatten().map(|task| {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        text.split_whitespace().next().and_then(|it| it.parse::<u64>().ok()).unwrap_or_default()
-    });
-    Duration::from_nanos(nanoseconds.sum())
 }

@@ -163,14 +163,7 @@ async fn thirty_at_once_come_change_and_go_with_nothing_lost_and_nothing_stale_a
     let before = scene.catalog.of_node(&scene.node).await.unwrap();
     assert_eq!(before.len(), second.len() + new.len());
 
-    scene.remora.terminate().await;
-    scene.consul_proxy.requests();
-    scene.remora.spawn();
-    scene.remora.ready().await;
-    scene.settled(SOON).await;
-    let (writes, _) = scene.writes();
-    assert!(writes.len() <= 1, "its own service at most: {writes:?}");
-    assert_eq!(scene.catalog.of_node(&scene.node).await.unwrap(), before);
+    scene.a_restart_writes_no_service(SOON).await;
 }
 
 #[tokio::test]

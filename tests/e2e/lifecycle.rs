@@ -34,15 +34,7 @@ async fn a_second_start_with_nothing_changed_writes_no_service() {
     let mut scene = Scene::start("again").await;
     scene.engine.many("web", 4, 4).await;
     scene.settled(SOON).await;
-    let before = scene.catalog.of_node(&scene.node).await.unwrap();
-    scene.remora.terminate().await;
-    scene.consul_proxy.requests();
-    scene.remora.spawn();
-    scene.remora.ready().await;
-    scene.settled(SOON).await;
-    let (writes, _) = scene.writes();
-    assert!(writes.len() <= 1, "its own service at most: {writes:?}");
-    assert_eq!(scene.catalog.of_node(&scene.node).await.unwrap(), before);
+    scene.a_restart_writes_no_service(SOON).await;
 }
 
 #[tokio::test]

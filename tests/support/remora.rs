@@ -215,13 +215,7 @@ impl Remora {
 
     /// CPU time so far, of all threads that live.
     pub fn cpu(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap();
-        let nanoseconds = tasks.map(|task| {
-            // `schedstat` counts nanoseconds; `stat` would count hundredths of a second.
-            let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap_or_default();
-            text.split_whitespace().next().and_then(|it| it.parse::<u64>().ok()).unwrap_or_default()
-        });
-        Duration::from_nanos(nanoseconds.sum())
+        super::cpu(self.pid)
     }
 
     fn http(&self, path: &str) -> String {

@@ -97,6 +97,19 @@ impl Scene {
         (writes, heartbeats.len())
     }
 
+    /// Restarts Remora, with nothing changed: it writes its own service at most, and the catalog says the same.
+    pub async fn a_restart_writes_no_service(&mut self, deadline: Duration) {
+        let before = self.catalog.of_node(&self.node).await.unwrap();
+        self.remora.terminate().await;
+        self.consul_proxy.requests();
+        self.remora.spawn();
+        self.remora.ready().await;
+        self.settled(deadline).await;
+        let (writes, _) = self.writes();
+        assert!(writes.len() <= 1, "its own service at most: {writes:?}");
+        assert_eq!(self.catalog.of_node(&self.node).await.unwrap(), before);
+    }
+
     /// Another Remora for the same Docker, Consul and containers; not started.
     pub fn another_remora(&self) -> Remora {
         remora(&self.engine, self.docker_proxy.path(), self.consul_proxy.port(), &self.node)
