@@ -37,13 +37,15 @@ alone() {
 
 # run TARGET: fuzzes one target, and writes its row.
 run() {
-    local name=$1 log=$work/$1.log bin found took status=0 began=$SECONDS
+    local name=$1 log=$work/$1.log words=() bin found took status=0 began=$SECONDS
+    # A stream of random steps has no words.
+    [[ ! -f fuzz/dictionaries/$name.dict ]] || words=("-dict=fuzz/dictionaries/$name.dict")
     bin=$(fuzz_bin "$name")
     mkdir -p "$work/corpus/$name" "$work/rows" "fuzz/artifacts/$name"
     say "fuzz: $name for $seconds s"
     # A second is a thousand times what an input takes; ten are for a loaded machine.
     alone nice -n 19 "$bin" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1 \
-        -dict="fuzz/dictionaries/$name.dict" -artifact_prefix="fuzz/artifacts/$name/" \
+        "${words[@]}" -artifact_prefix="fuzz/artifacts/$name/" \
         "$work/corpus/$name" "fuzz/corpus/$name" >"$log" 2>&1 || status=$?
     took=$((SECONDS - began))
     found=$(find "fuzz/artifacts/$name" -type f | wc -l)

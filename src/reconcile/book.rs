@@ -72,7 +72,7 @@ pub struct Book {
     /// When time began to pass, and whether the first minute of it is over.
     began: Option<Instant>,
     settled_in: bool,
-    /// Something was written that no read has shown yet.
+    /// A write has changed what is registered, and no read has shown it yet.
     ahead: bool,
     /// Keys that are wanted and registered.
     published: usize,
@@ -175,7 +175,7 @@ impl Book {
         None
     }
 
-    /// Whether something was written that no read has shown yet: then even a read that is the same as the one before
+    /// Whether a write has changed something that no read has shown yet: then even a read that is the same as the one before
     /// has something to say.
     #[must_use]
     pub const fn is_ahead(&self) -> bool {
@@ -185,7 +185,6 @@ impl Book {
     /// A write succeeded. Returns when the event that led to it was heard.
     pub fn done(&mut self, at: &str, op: &Op) -> Option<Instant> {
         self.written.insert(at.to_owned());
-        self.ahead = true;
         match op {
             Op::Register(_) | Op::Deregister(_) => {
                 self.resend.remove(at);
@@ -203,6 +202,7 @@ impl Book {
         if let Op::Deregister(id) = op
             && self.doubles.get(at).is_some_and(|double| double.id == *id)
         {
+            self.ahead = true;
             if let Some(container) = self.doubles.remove(at).and_then(|double| own::container(&double)) {
                 self.forget_gone(&container);
             }
@@ -212,7 +212,10 @@ impl Book {
             }
             return self.items.succeeded(at);
         }
-        let after = diff::after(op, self.actual.get(at).map(AsRef::as_ref));
+        let before = self.actual.get(at).map(AsRef::as_ref);
+        let after = diff::after(op, before);
+        // A heartbeat that says what was said before is no news: else all that is registered were gone through after each.
+        self.ahead |= after.as_ref() != before;
         self.set_actual(at, after.map(Arc::new));
         if let Op::Register(service) = op
             && let Some(container) = container_of(service)

@@ -124,9 +124,11 @@ pub(crate) fn tail(text: &str, limit: usize) -> &str {
     text.get(start..).unwrap_or_default()
 }
 
-/// The text in one line: each control character (line breaks too) becomes a blank.
+/// The text in one line: each control character (line breaks too) becomes a blank. What is one line already stays as it is.
 pub(crate) fn one_line(text: &str) -> String {
-    text.trim().chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+    // Whatever becomes a blank at an end is no more part of the text than a blank there.
+    let text = text.trim_matches(|character: char| character.is_whitespace() || character.is_control());
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// A value as a note may show it: quoted, in one line, at most 60 bytes of it. Only for values that are published anyway.
@@ -203,6 +205,7 @@ mod tests {
         assert_eq!(head("éé", 3), "é");
         assert_eq!(tail("éé", 3), "é");
         assert_eq!(one_line("a\nb\u{1b}[m"), "a b [m");
+        assert_eq!(one_line("\u{7f} a\u{0}"), "a");
         assert_eq!(quoted(&"x".repeat(100)), format!("\"{}…\"", "x".repeat(60)));
     }
 }

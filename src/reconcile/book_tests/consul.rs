@@ -215,6 +215,22 @@ fn a_beat_is_one_update_per_check_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_heartbeat_that_says_nothing_new_has_nothing_read_through() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    story.book.beat_own();
+    assert_eq!(story.write(), ["update n1:remora:engine000001:docker passing"]);
+    assert!(!story.book.is_ahead());
+    // It expired while the agent could not write: that it passes again is news.
+    let expired = ActualCheck { status: Status::Critical, output: "TTL expired".to_owned() };
+    story.edit(OWN, |own| drop(own.checks.insert(Service::docker_check_id(OWN), expired)));
+    story.book.beat_own();
+    story.read();
+    assert_eq!(story.write(), ["update n1:remora:engine000001:docker passing"]);
+    assert!(story.book.is_ahead());
+}
+
+#[test]
 fn what_the_agent_says_of_itself_is_written_when_its_status_changes() {
     let mut story = Story::new();
     story.book.say(Status::Passing, "fine".to_owned());

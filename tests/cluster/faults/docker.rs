@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::{Churn, NEVER, SECOND, row};
 use crate::bed::{Bed, Node};
 use crate::support::docker::{Container, Engine};
+use crate::support::eventually;
 use crate::support::gate::{Act, Gate};
 use crate::support::proxy::Proxy;
 use crate::table::Row;
@@ -97,6 +98,16 @@ pub async fn event_flood(bed: &mut Bed) -> Row {
         .collect()
         .await;
     let churn = Churn::announce(bed).await;
+    let node = &bed.nodes[0];
+    // So far it is news that they are well.
+    eventually("all of them healthy", NEVER, async || {
+        let healthy =
+            node.engine.call("GET", "/containers/json?filters=%7B%22health%22%3A%5B%22healthy%22%5D%7D", None).await;
+        let healthy = healthy.as_array().map_or(0, Vec::len);
+        if healthy >= flood.len() { Ok(()) } else { Err(format!("{healthy}")) }
+    })
+    .await;
+    bed.right_since(Instant::now(), NEVER).await;
     let node = &bed.nodes[0];
     let (written, cpu, span) = (bed.catalog().unwrap().written(&node.name).await, node.remora.cpu(), SECOND * 20);
     let begun = Instant::now();
