@@ -60,22 +60,29 @@ run() {
     fi
 }
 
-# keep TARGET: the smallest set of inputs that reaches what all of them reach, the seeds among them, small ones first.
+# keep TARGET: of the smallest set of inputs that reaches what all of them reach the seeds, and as many of the rest as may be kept:
+# small ones and long ones, since those that reach far are seldom small.
 keep() {
-    local name=$1 merged=$work/merged/$1 kept=fuzz/corpus/$1 count size file sum=0
+    local name=$1 merged=$work/merged/$1 kept=fuzz/corpus/$1 seeds
     rm -rf "$merged"
     mkdir -p "$merged" "$work/corpus/$name"
     cp "$kept"/seed-* "$merged/" 2>/dev/null || true
     alone nice -n 19 "$(fuzz_bin "$name")" -merge=1 -timeout=10 -rss_limit_mb=1024 "$merged" "$kept" "$work/corpus/$name" \
         >"$work/$name.merge.log" 2>&1 || { say "fuzz: the inputs of $name cannot be merged: $work/$name.merge.log" && return 1; }
     find "$kept" -type f ! -name 'seed-*' -delete
-    count=$(find "$merged" -name 'seed-*' | wc -l)
-    while read -r size file; do
-        ((count >= most || sum + size > bytes)) && break
-        cp "$file" "$kept/"
-        count=$((count + 1))
-        sum=$((sum + size))
-    done < <(find "$merged" -type f ! -name 'seed-*' -printf '%s %p\n' | sort -n)
+    seeds=$(find "$merged" -name 'seed-*' | wc -l)
+    find "$merged" -type f ! -name 'seed-*' -printf '%s %p\n' | sort -n |
+        awk -v most="$((most - seeds))" -v bytes="$bytes" '
+            { size[NR] = $1; name[NR] = $2 }
+            END {
+                # Every one, else every second one, every third…
+                for (step = 1; step <= NR; step++) {
+                    count = sum = 0
+                    for (at = 1; at <= NR; at += step) { count++; sum += size[at] }
+                    if (count <= most && sum <= bytes) break
+                }
+                for (at = 1; at <= NR; at += step) print name[at]
+            }' | while read -r file; do cp "$file" "$kept/"; done
 }
 
 # table: what is known of all targets, between the marks of the page.

@@ -50,10 +50,11 @@ pub fn run(data: &[u8]) {
 /// What is written in another order means the same.
 fn turned(text: &str, registration: &Registration, others: &Others) {
     let mut keys = BTreeSet::new();
-    let all_differ = text.lines().filter_map(|line| line.split_once('=')).all(|(key, _)| keys.insert(key.to_owned()));
+    let all_differ =
+        text.split('\n').filter_map(|line| line.split_once('=')).all(|(key, _)| keys.insert(key.to_owned()));
     let is_pair = |line: &&str| line.starts_with("label ") || line.starts_with("env ");
     // Other lines are a sequence: of two bindings of a port the first one counts.
-    let (pairs, rest): (Vec<&str>, Vec<&str>) = text.lines().partition(is_pair);
+    let (pairs, rest): (Vec<&str>, Vec<&str>) = text.split('\n').partition(is_pair);
     if !all_differ {
         return;
     }
@@ -240,7 +241,7 @@ fn port(text: &str) -> Option<Port> {
 fn read(text: &str) -> (Container, Settings, bool, bool) {
     let (mut container, mut settings) = (bare("web"), settings());
     let (mut draining, mut settling) = (false, false);
-    for line in text.lines() {
+    for line in text.split('\n') {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let words: Vec<&str> = rest.split(' ').collect();
         match (word, &words[..]) {

@@ -107,6 +107,10 @@ fn what_is_missing_is_never_written() {
     refused("{{$x := .Config}}{{$x.Foo}}", "no value at $x.Foo (line 1, column 20)");
     refused("{{range .Nothing}}{{end}}", "no value at .Nothing (line 1, column 9)");
     refused(
+        "{{(index .NetworkSettings.Networks \"\u{1}\").IPAddress}}",
+        "no value at index .NetworkSettings.Networks \" \" (line 1, column 3)",
+    );
+    refused(
         "{{(index .NetworkSettings.Networks \"c\").IPAddress}}",
         "no value at index .NetworkSettings.Networks \"c\" (line 1, column 3)",
     );
