@@ -172,6 +172,10 @@ impl Items {
         let remembered = item.queued || (in_consul && fought);
         if !remembered {
             self.by_key.remove(key);
+            // At a start there is something to say about each of them.
+            if self.by_key.capacity() > 64 && self.by_key.len() < self.by_key.capacity() / 8 {
+                self.by_key.shrink_to(self.by_key.len() * 2);
+            }
         }
     }
 

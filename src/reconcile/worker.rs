@@ -35,6 +35,13 @@ use strays::{Looked, Strays};
 /// is the same as before is not even parsed.
 const POLL: Duration = Duration::from_secs(3);
 
+/// What is read takes longer the more there is: so much is added to the time between two polls for each registration over
+/// [`POLLED`], so that they cost about the same. With a thousand it is four and a half seconds, with ten thousand a minute.
+const POLL_OF_ONE: Duration = Duration::from_millis(6);
+
+/// So many registrations are read every [`POLL`].
+const POLLED: usize = 750;
+
 /// The agent's own check has a TTL of [`OWN_TTL`]; it is fed three times in it.
 const OWN_BEAT: Duration = Duration::from_secs(10);
 
@@ -377,7 +384,7 @@ impl<R: Registry> Worker<R> {
     }
 
     fn read(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
-        self.read_at = now + POLL;
+        self.read_at = now + poll(snapshot.services.len());
         self.read_ended = now;
         self.metrics.consul_reachable(true);
         let credentials = self.registry.credentials();
@@ -483,6 +490,11 @@ impl<R: Registry> Worker<R> {
         self.link = Link::Down { retry_at: now + wait };
         self.right.send_replace(false);
     }
+}
+
+/// From one read of so many registrations to the next.
+fn poll(registrations: usize) -> Duration {
+    POLL + POLL_OF_ONE * u32::try_from(registrations.saturating_sub(POLLED)).unwrap_or(u32::MAX)
 }
 
 /// Makes one write.

@@ -28,6 +28,10 @@ const HELD: Duration = Duration::from_secs(45);
 /// answers in a second.
 const SHORTEST: Duration = Duration::from_millis(200);
 
+/// So many rows are in an answer for each [`SHORTEST`] that has to pass before the next one: each is the whole list, and with ten
+/// thousand containers a hundred changes in a second would have it read all the time. What nobody changes is told at once all the same.
+const ROWS: usize = 100;
+
 /// An answer may be quicker than the one to the write that it shows. So long is waited for that before somebody else is
 /// thought to have written.
 const WRITING: Duration = Duration::from_secs(2);
@@ -181,7 +185,7 @@ impl Shared {
             };
             let news = match outcome {
                 Ok(found) => {
-                    let next = self.query(kind, found.next, found.began + SHORTEST);
+                    let next = self.query(kind, found.next, found.began + pause(found.rows.len()));
                     match kind {
                         Kind::Services => queries.services = next,
                         Kind::Checks => queries.checks = next,
@@ -226,6 +230,11 @@ impl Shared {
             Ok(Found { node: of_node, rows, index: said, next: (!backwards).then_some(said), backwards, began })
         })
     }
+}
+
+/// From the beginning of a query to that of the next one.
+fn pause(rows: usize) -> Duration {
+    SHORTEST.saturating_mul(u32::try_from(rows.div_ceil(ROWS).max(1)).unwrap_or(u32::MAX)).min(HELD)
 }
 
 type Query = Pin<Box<dyn Future<Output = Result<Found, ConsulError>> + Send>>;

@@ -3,7 +3,7 @@
 //! It is made by a read, and followed up by our own writes, so that a write after a write need not read again. Keys are
 //! lower-case: the catalog does not tell `Web` from `web`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::consul::model::{ActualCheck, ActualService, Snapshot};
@@ -17,8 +17,8 @@ pub(in crate::consul) struct View {
     pub(super) node: Option<(NodeRow, u64)>,
     /// Their `checks` are those of the last read, and not looked at here.
     pub(super) services: HashMap<String, (Arc<ActualService>, u64)>,
-    /// Of services and of the node.
-    pub(super) checks: HashMap<String, (CheckRow, u64)>,
+    /// Of services and of the node. In order, so that those of a service are found among ten thousand.
+    pub(super) checks: BTreeMap<String, (CheckRow, u64)>,
     /// What we deleted, with the index that it had: an answer that still shows it is an older one.
     pub(super) gone: HashMap<(Kind, String), u64>,
 }
@@ -35,7 +35,7 @@ impl View {
     /// The rows of two answers, as a view, and as the picture that reconciling compares with. What is the same in an older
     /// picture is taken from there.
     pub(super) fn new(read: NodeServices, checks: Vec<(CheckRow, u64)>, older: &Snapshot) -> (Self, Snapshot) {
-        let checks: HashMap<String, (CheckRow, u64)> = checks.into_iter().map(|row| (key(&row.0.id), row)).collect();
+        let checks: BTreeMap<String, (CheckRow, u64)> = checks.into_iter().map(|row| (key(&row.0.id), row)).collect();
         let mut of_service: HashMap<String, Vec<&CheckRow>> = HashMap::new();
         for (check, _) in checks.values() {
             // What is about the whole node is no check of a service.
@@ -99,11 +99,16 @@ impl View {
             Op::Node(_, row) => self.node = Some((row, index)),
             Op::Service(_, row) if delete => {
                 let service = key(&row.id);
-                let of_it = |id: &str| id.eq_ignore_ascii_case(&row.id) || (!id.is_ascii() && key(id) == service);
-                let its =
-                    self.checks.extract_if(|_, (check, _)| check.service.as_ref().is_some_and(|(id, _)| of_it(id)));
-                let its = its.map(|(id, (_, index))| ((Kind::Checks, id), index));
-                self.gone.extend(its);
+                // Our checks begin with the id of their service. Another one goes with it too: that the next answer lacks it is
+                // news, and costs a look.
+                let of_it = |check: &CheckRow| check.service.as_ref().is_some_and(|(id, _)| key(id) == service);
+                let near = self.checks.range(service.clone()..).take_while(|(id, _)| id.starts_with(&service));
+                let its = near.filter(|(_, (check, _))| of_it(check)).map(|(id, _)| id.clone()).collect::<Vec<_>>();
+                for id in its {
+                    if let Some((id, (_, index))) = self.checks.remove_entry(&id) {
+                        self.gone.insert((Kind::Checks, id), index);
+                    }
+                }
                 if let Some((_, index)) = self.services.remove(&service) {
                     self.gone.insert((Kind::Services, service), index);
                 }

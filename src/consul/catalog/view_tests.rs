@@ -55,6 +55,23 @@ fn our_own_writes_are_followed_up() {
 }
 
 #[test]
+fn only_its_own_checks_go_with_a_service() {
+    let mut view = View::default();
+    let ids = [
+        ("web-1:docker", "Web-1"),
+        ("web-1:http", "web-1"),
+        ("web-1:udp:docker", "web-1:udp"),
+        ("web-10:docker", "web-10"),
+    ];
+    let ops: Vec<Op> = ids.iter().map(|(id, of)| check(id, Some(of))).chain([service("Web-1")]).collect();
+    let back = written(&ops, 10);
+    assert!(view.apply(ops, back));
+    let Op::Service(_, row) = service("Web-1") else { panic!("a service") };
+    assert!(view.apply(vec![Op::Service(Write::DeleteCas(10), row)], Vec::new()));
+    assert_eq!(view.checks.keys().collect::<Vec<_>>(), ["web-10:docker", "web-1:udp:docker"]);
+}
+
+#[test]
 fn an_answer_that_does_not_fit_is_noticed() {
     let two = || vec![service("a"), service("b")];
     assert!(!View::default().apply(two(), written(&two()[..1], 5)));
