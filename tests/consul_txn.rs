@@ -87,7 +87,7 @@ fn bare(services: &[Service], node: &str) -> Vec<Op> {
             address: it.address.clone(),
             port: it.port,
             tags: it.tags.clone(),
-            meta: it.meta.clone().into_iter().collect(),
+            meta: it.meta.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             ..ServiceRow::default()
         };
         ops.push(Op::Service(Write::Cas(0), row));

@@ -211,7 +211,7 @@ fn service() -> Service {
         address: "192.0.2.10".to_owned(),
         port: 80,
         tags: vec!["a".to_owned()],
-        meta: litemap::LiteMap::new(),
+        meta: remora::consul::Meta::default(),
         tagged_addresses: litemap::LiteMap::new(),
         weights: None,
         enable_tag_override: false,

@@ -126,12 +126,12 @@ pub fn check(registration: &Registration, settings: &Settings, container: &Conta
 fn meta(service: &Service, settings: &Settings, container: &Container) {
     let meta = &service.meta;
     assert!(meta.len() <= 64);
-    for (key, value) in meta {
+    for (key, value) in meta.iter() {
         assert!((1..=128).contains(&key.len()) && is_shown(value, 512), "{key}: {value:?}");
         assert!(key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'), "{key}");
         assert!(!key.starts_with("consul-"), "{key}");
     }
-    let of = |key: &str| meta.get(key).map_or("", String::as_str);
+    let of = |key: &str| meta.get(key).unwrap_or_default();
     assert_eq!(of(Service::META_HASH), service.definition_hash());
     assert_eq!(of(Service::META_OWNER), "remora");
     assert_eq!(of(Service::META_NODE), settings.node);

@@ -164,7 +164,7 @@ fn service(text: &mut String, planned: &Planned, container: &str, registered: &R
     for (tag, at) in &service.tagged_addresses {
         add_line(text, &format!("  {tag:<16}{} port {}", at.address, at.port));
     }
-    for (key, value) in &service.meta {
+    for (key, value) in service.meta.iter() {
         add_line(text, &format!("  {:<16}{key} = {value}", "meta"));
     }
     for check in &service.checks {
@@ -304,7 +304,7 @@ mod tests {
     fn a_label_can_forge_no_line_and_give_the_terminal_no_order() {
         let mut planned = planned();
         planned.service.tags = vec!["a\n  port            443".to_owned(), "\u{1b}[2J".to_owned()];
-        planned.service.meta.insert("k\r".to_owned(), "\u{9b}31m".to_owned());
+        planned.service.meta = planned.service.meta.with("k\r", "\u{9b}31m");
         planned.service.name = "x\ny".to_owned();
         let mut text = String::new();
         service(&mut text, &planned, "c", &Err("Consul\nis away".to_owned()));

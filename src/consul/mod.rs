@@ -24,6 +24,7 @@ pub mod error;
 pub mod facts;
 pub mod kv;
 pub mod members;
+mod meta;
 pub mod model;
 pub mod registry;
 pub mod store;
@@ -41,6 +42,7 @@ pub use error::{Class, ConsulError};
 pub use facts::{AgentFacts, Right};
 pub use kv::KvStore;
 pub use members::{ClusterClient, Members};
+pub use meta::Meta;
 pub use model::{
     ActualCheck, ActualService, Check, CheckKind, CheckTls, ConsulSeen, Probe, Service, Snapshot, Status,
     TaggedAddress, Weights,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use litemap::LiteMap;
 use serde::{Serialize, Serializer};
 
-use crate::exact::exact;
+use super::meta::Meta;
 use crate::telemetry::Standing;
 
 /// Status of a check. Consul accepts exactly these three.
@@ -101,8 +101,7 @@ pub struct Service {
     /// In the order in which they were given, without doubles.
     pub tags: Vec<String>,
     /// At most 64 pairs; keys of `[A-Za-z0-9_-]` up to 128 bytes, values up to 512 bytes.
-    #[serde(serialize_with = "as_map")]
-    pub meta: LiteMap<String, String>,
+    pub meta: Meta,
     /// Further addresses of the same instance.
     #[serde(serialize_with = "as_map")]
     pub tagged_addresses: LiteMap<String, TaggedAddress>,
@@ -245,7 +244,7 @@ impl Service {
             }
         }
         let mut unmarked = self.clone();
-        unmarked.meta.remove(Self::META_HASH);
+        unmarked.meta = unmarked.meta.without(Self::META_HASH);
         let mut fnv = Fnv(fnv::FnvHasher::default());
         // Writing to a hasher cannot fail, and every field above has a JSON form; should one ever not have, the hash of
         // the part before it is still a stable number.
@@ -256,8 +255,7 @@ impl Service {
     /// Puts the current [`Service::definition_hash`] into the meta.
     pub fn seal(&mut self) {
         let hash = self.definition_hash();
-        self.meta.insert(Self::META_HASH.to_owned(), hash);
-        self.meta = exact(std::mem::take(&mut self.meta));
+        self.meta = self.meta.with(Self::META_HASH, &hash);
     }
 
     /// The id of the check that carries Docker's word about the container.
@@ -287,7 +285,7 @@ pub struct ActualService {
     /// Its tags.
     pub tags: Vec<String>,
     /// Its meta.
-    pub meta: LiteMap<String, String>,
+    pub meta: Meta,
     /// Its tagged addresses, without those that say nothing but its own address and port: Consul adds up to four of them
     /// to every service by itself.
     pub tagged_addresses: LiteMap<String, (String, u16)>,

@@ -33,7 +33,7 @@ fn settings() -> Settings {
 
 fn own_service() -> Service {
     let mut service = diff::tests::service(OWN, "");
-    service.meta.remove(Service::META_CONTAINER);
+    service.meta = service.meta.without(Service::META_CONTAINER);
     "remora".clone_into(&mut service.name);
     service.seal();
     service
@@ -231,7 +231,7 @@ impl Story {
     }
 
     fn container_at(&self, service: &str) -> ContainerId {
-        ContainerId::new(self.consul.services[service].meta.get(Service::META_CONTAINER).unwrap().as_str())
+        ContainerId::new(self.consul.services[service].meta.get(Service::META_CONTAINER).unwrap())
     }
 
     fn put(&mut self, service: ActualService) -> &mut Self {

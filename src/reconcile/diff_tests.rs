@@ -17,11 +17,11 @@ pub fn service(id: &str, container: &str) -> Service {
         address: "10.0.0.1".to_owned(),
         port: 8080,
         tags: vec!["a".to_owned(), "b".to_owned()],
-        meta: LiteMap::from_iter([
-            (Service::META_OWNER.to_owned(), "remora".to_owned()),
-            (Service::META_NODE.to_owned(), "n1".to_owned()),
-            (Service::META_ENGINE.to_owned(), "ENGINE000001".to_owned()),
-            (Service::META_CONTAINER.to_owned(), container.to_owned()),
+        meta: crate::consul::Meta::from_iter([
+            (Service::META_OWNER, "remora"),
+            (Service::META_NODE, "n1"),
+            (Service::META_ENGINE, "ENGINE000001"),
+            (Service::META_CONTAINER, container),
         ]),
         tagged_addresses: LiteMap::new(),
         weights: None,
@@ -83,8 +83,8 @@ fn every_edit_from_outside_is_seen() {
         ("tags", |s| s.tags.reverse()),
         ("tag override", |s| s.enable_tag_override = true),
         ("weights", |s| s.weights = (2, 1)),
-        ("meta", |s| drop(s.meta.insert("more".to_owned(), String::new()))),
-        ("meta", |s| drop(s.meta.insert(Service::META_HASH.to_owned(), "0".to_owned()))),
+        ("meta", |s| s.meta = s.meta.with("more", "")),
+        ("meta", |s| s.meta = s.meta.with(Service::META_HASH, "0")),
         ("tagged addresses", |s| drop(s.tagged_addresses.remove("lan_ipv6"))),
         ("checks", |s| s.checks.clear()),
     ];

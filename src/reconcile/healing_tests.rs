@@ -134,7 +134,7 @@ fn what_is_not_healed_has_no_check() {
 fn the_policy_is_part_of_the_definition_and_who_is_given_up_is_not() {
     let heal = Heal::default();
     let hash = |labels: &[(&str, &str)], given_up| {
-        service(container(labels), &heal, given_up).meta.get(Service::META_HASH).unwrap().clone()
+        service(container(labels), &heal, given_up).meta.get(Service::META_HASH).unwrap().to_owned()
     };
     assert_ne!(hash(&[], None), hash(&[("remora.heal.max-attempts", "3")], None));
     assert_eq!(hash(&[], None), hash(&[], Some("why")));

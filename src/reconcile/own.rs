@@ -26,7 +26,7 @@ pub enum Owner {
 /// Reads the mark of a registration.
 #[must_use]
 pub fn owner(service: &ActualService, settings: &Settings) -> Owner {
-    let meta = |key: &str| service.meta.get(key).map(String::as_str);
+    let meta = |key: &str| service.meta.get(key);
     match meta(Service::META_OWNER) {
         Some("remora") => {}
         Some(_) => return Owner::Foreign,
@@ -68,7 +68,7 @@ pub fn own_service_id(settings: &Settings) -> String {
 pub fn agent_of(service: &ActualService) -> Option<&str> {
     let marked = service.meta.get(Service::META_OWNER).is_some_and(|owner| owner == "remora");
     let own = marked && service.name == "remora" && !service.meta.contains_key(Service::META_CONTAINER);
-    own.then(|| service.meta.get(Service::META_ENGINE).map(String::as_str)).flatten()
+    own.then(|| service.meta.get(Service::META_ENGINE)).flatten()
 }
 
 fn same_node(node: Option<&str>, settings: &Settings) -> bool {

@@ -205,7 +205,7 @@ impl Rules<'_> {
             address: place.spot.address.to_string(),
             port: place.port,
             tags,
-            meta: meta::meta(container, metadata, port, self.settings, notes),
+            meta: meta::meta(container, metadata, port, self.settings, notes).into_iter().collect(),
             tagged_addresses: tagged_addresses(place),
             weights,
             enable_tag_override,

@@ -94,12 +94,19 @@ pub fn function_names() -> Vec<&'static str> {
     functions::TABLE.iter().map(|signature| signature.name).collect()
 }
 
+/// Characters of an error without its place.
+const LONGEST_MESSAGE: usize = 300;
+
 /// An error at a place in the template: `… (line 1, column 9)`; columns count characters. A message may quote the template, and is
-/// one line all the same.
+/// one line of some length all the same.
 fn error_at(source: &str, offset: usize, message: &str) -> TemplateError {
     let before = source.get(..offset).unwrap_or(source);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or(before).chars().count() + 1;
-    let message = message.replace(char::is_control, " ");
+    let mut message = message.replace(char::is_control, " ");
+    if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
     TemplateError(format!("{message} (line {line}, column {column})"))
 }

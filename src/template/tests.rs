@@ -99,6 +99,13 @@ fn what_is_missing_may_be_asked_about() {
 }
 
 #[test]
+fn an_error_is_of_bounded_length() {
+    let pattern = "\u{e000}".repeat(500);
+    let why = rendered(&format!("{{{{matchAllElements \"[{pattern}\" .Config.Env}}}}")).unwrap_err();
+    assert!((300..400).contains(&why.len()) && why.ends_with("… (line 1, column 3)"), "{} bytes: {why}", why.len());
+}
+
+#[test]
 fn what_is_missing_is_never_written() {
     refused("{{.Config.Labels.foo}}", "no value at .Config.Labels.foo (line 1, column 3)");
     refused("a\n {{.Config.Lables.tier}}", "no value at .Config.Lables (line 2, column 4)");

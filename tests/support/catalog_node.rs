@@ -29,7 +29,7 @@ pub fn running(client: Client, engine: &str) -> CatalogRegistry {
 /// A service with the mark of its engine, and the check that Docker's word is written to.
 pub fn marked(id: &str, engine: &str) -> Service {
     let mut service = service(id, vec![ttl(&Service::docker_check_id(id), Status::Passing)]);
-    service.meta.insert(Service::META_ENGINE.to_owned(), engine.to_owned());
+    service.meta = service.meta.with(Service::META_ENGINE, engine);
     service.seal();
     service
 }

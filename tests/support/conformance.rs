@@ -17,7 +17,7 @@ use std::time::Duration;
 use litemap::LiteMap;
 use remora::consul::registry::{OUTPUT_LIMIT, bounded_output};
 use remora::consul::{
-    ActualCheck, ActualService, Check, CheckKind, CheckTls, ConsulError, Probe, Registry, Service, Status,
+    ActualCheck, ActualService, Check, CheckKind, CheckTls, ConsulError, Meta, Probe, Registry, Service, Status,
     TaggedAddress, Weights,
 };
 
@@ -49,7 +49,7 @@ pub fn service(id: &str, checks: Vec<Check>) -> Service {
         address: "10.1.2.3".to_owned(),
         port: 8080,
         tags: vec!["b".to_owned(), "a".to_owned()],
-        meta: LiteMap::from_iter([(Service::META_OWNER.to_owned(), "remora".to_owned())]),
+        meta: Meta::from_iter([(Service::META_OWNER, "remora")]),
         tagged_addresses: LiteMap::new(),
         weights: None,
         enable_tag_override: false,
@@ -131,7 +131,7 @@ async fn every_field_comes_back(registry: &impl Registry) {
         check.failures_before_critical = 3;
         check.deregister_after = Some(Duration::from_secs(876_000 * 3_600));
     }
-    full.meta.insert("key_1-b".to_owned(), "any text: ünicode, \"quotes\"".to_owned());
+    full.meta = full.meta.with("key_1-b", "any text: ünicode, \"quotes\"");
     full.tagged_addresses.insert("lan".to_owned(), TaggedAddress { address: "fd00::1".to_owned(), port: 81 });
     full.weights = Some(Weights { passing: 7, warning: 2 });
     full.enable_tag_override = true;
@@ -157,7 +157,7 @@ async fn every_field_comes_back(registry: &impl Registry) {
 
     // And the least that a service can be.
     let bare =
-        Service { address: String::new(), port: 0, tags: Vec::new(), meta: LiteMap::new(), ..service("bare", vec![]) };
+        Service { address: String::new(), port: 0, tags: Vec::new(), meta: Meta::default(), ..service("bare", vec![]) };
     registry.register(&bare).await.unwrap();
     let expected = ActualService { id: "bare".into(), name: "web".into(), weights: (1, 1), ..ActualService::default() };
     assert_eq!(actual(registry, "bare").await, Some(expected));
@@ -260,7 +260,7 @@ async fn a_check_id_belongs_to_the_last_who_took_it(registry: &impl Registry) {
 async fn a_bad_definition_is_invalid_and_changes_nothing(registry: &impl Registry) {
     registry.register(&service("good", vec![])).await.unwrap();
     let before = registry.read().await.unwrap();
-    let meta = |key: &str, value: String| LiteMap::from_iter([(key.to_owned(), value)]);
+    let meta = |key: &str, value: String| Meta::from_iter([(key, value)]);
     let many = (0..65).map(|number| (format!("key{number}"), String::new())).collect();
     let bad = [
         Service { name: String::new(), ..service("bad", vec![]) },

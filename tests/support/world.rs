@@ -271,7 +271,7 @@ impl World {
     /// How many registrations of containers carry this agent's mark.
     pub fn registered(&self) -> usize {
         let snapshot = self.consul.snapshot();
-        let meta = |service: &ActualService, key: &str| service.meta.get(key).cloned().unwrap_or_default();
+        let meta = |service: &ActualService, key: &str| service.meta.get(key).unwrap_or_default().to_owned();
         let ours = |service: &&Arc<ActualService>| {
             meta(service, Service::META_ENGINE) == self.settings.engine
                 && !meta(service, Service::META_CONTAINER).is_empty()
@@ -357,7 +357,7 @@ fn expected_of(container: &Container, by_id: &HashMap<&ContainerId, &Container>)
 }
 
 fn compare(expected: &[Expected], snapshot: &Snapshot, engine: &str) -> Vec<String> {
-    let meta = |service: &ActualService, key: &str| service.meta.get(key).cloned().unwrap_or_default();
+    let meta = |service: &ActualService, key: &str| service.meta.get(key).unwrap_or_default().to_owned();
     let ours: Vec<&ActualService> = snapshot
         .services
         .values()
@@ -615,7 +615,7 @@ impl Wire {
     fn takes_away(&self, service_id: &str) -> Option<String> {
         let snapshot = self.consul.snapshot();
         let service = snapshot.services.get(service_id)?;
-        let container = ContainerId::new(service.meta.get(Service::META_CONTAINER)?.as_str());
+        let container = ContainerId::new(service.meta.get(Service::META_CONTAINER)?);
         let containers = self.docker.containers();
         let by_id: HashMap<&ContainerId, &Container> = containers.iter().map(|it| (&it.id, it)).collect();
         let wanted = expected_of(by_id.get(&container)?, &by_id);

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use litemap::LiteMap;
-
 use super::view::View;
 use crate::consul::client::Client;
 use crate::consul::error::ConsulError;
+use crate::consul::meta::Meta;
 use crate::consul::model::{Service, Status};
 use crate::consul::txn::{CheckRow, NodeRow, Op, ServiceRow, Write, split};
 
@@ -85,7 +84,7 @@ impl NodeIdentity {
             _ => {
                 let bare = node.meta.is_empty() && view.checks.values().all(|(check, _)| check.service.is_some());
                 let ours = view.services.values().all(|(service, _)| {
-                    let meta = |key: &str| service.meta.get(key).map(String::as_str);
+                    let meta = |key: &str| service.meta.get(key);
                     meta(Service::META_OWNER) == Some("remora")
                         && meta(Service::META_ENGINE) == Some(self.engine.as_str())
                 });
@@ -133,9 +132,9 @@ impl NodeIdentity {
         let view = super::read::look(client, self).await?;
         let Some((node, index)) = &view.node else { return Ok(false) };
         self.owns(&view)?;
-        let ours = |meta: &LiteMap<String, String>| {
+        let ours = |meta: &Meta| {
             meta.get(Service::META_OWNER).is_some_and(|owner| owner == "remora")
-                && meta.get(Service::META_ENGINE).is_none_or(|engine| *engine == self.engine)
+                && meta.get(Service::META_ENGINE).is_none_or(|engine| engine == self.engine)
         };
         let alone = view.services.values().all(|(service, _)| ours(&service.meta));
         if alone {

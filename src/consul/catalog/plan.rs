@@ -238,7 +238,7 @@ fn row_of_service(wanted: &Service, node: &NodeIdentity) -> ServiceRow {
         address: wanted.address.clone(),
         port: wanted.port,
         tags: wanted.tags.clone(),
-        meta: wanted.meta.clone().into_iter().collect(),
+        meta: wanted.meta.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         weights: wanted.weights,
         enable_tag_override: wanted.enable_tag_override,
     }

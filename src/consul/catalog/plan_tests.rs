@@ -2,6 +2,7 @@ use litemap::LiteMap;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::consul::meta::Meta;
 use crate::consul::model::{CheckTls, Probe, Weights};
 use crate::consul::txn::{NodeRow, Written};
 
@@ -30,7 +31,7 @@ fn service(id: &str) -> Service {
         address: "10.1.2.3".to_owned(),
         port: 80,
         tags: vec!["a".to_owned()],
-        meta: LiteMap::from_iter([(Service::META_OWNER.to_owned(), "remora".to_owned())]),
+        meta: Meta::from_iter([(Service::META_OWNER, "remora")]),
         tagged_addresses: LiteMap::new(),
         weights: Some(Weights { passing: 7, warning: 2 }),
         enable_tag_override: true,
@@ -239,7 +240,7 @@ fn the_node_is_made_with_its_mark_and_its_check_and_only_what_is_missing() {
     let mut ours = service("web-1");
     assert!(!whose(&[], &[]), "an empty node is somebody's");
     assert!(!whose(&[], std::slice::from_ref(&ours)), "no engine in it");
-    ours.meta.insert(Service::META_ENGINE.into(), "ENGINE000001".into());
+    ours.meta = ours.meta.with(Service::META_ENGINE, "ENGINE000001");
     assert!(whose(&[], std::slice::from_ref(&ours)), "what a registration made of a node that was gone");
     assert!(!whose(&[("k", "v")], std::slice::from_ref(&ours)));
     assert!(!whose(&[("managed-by", "nomad")], &[]));

@@ -33,7 +33,7 @@ pub(super) fn valid(call: &'static str, service: &Service) -> Result<(), ConsulE
     if service.meta.len() > META_PAIRS {
         return wrong(format!("it has {} meta, Consul takes {META_PAIRS}", service.meta.len()));
     }
-    for (key, value) in &service.meta {
+    for (key, value) in service.meta.iter() {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         if key.is_empty() || key.len() > META_KEY || !key.chars().all(good) {
             return wrong(format!("the meta key {key:?} is none: up to {META_KEY} of A-Z, a-z, 0-9, _ and -"));

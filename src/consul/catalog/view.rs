@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crate::consul::model::{ActualCheck, ActualService, Snapshot};
 use crate::consul::txn::{CheckRow, NodeRow, Op, ServiceRow, Write, Written};
 use crate::consul::wire::NodeServices;
-use crate::exact::exact;
 
 /// The rows of one node.
 #[derive(Debug, Default)]
@@ -176,7 +175,7 @@ fn actual(row: ServiceRow) -> ActualService {
         address: row.address,
         port: row.port,
         tags: row.tags,
-        meta: exact(row.meta.into_iter().collect()),
+        meta: row.meta.into_iter().collect(),
         weights: (weights.passing, weights.warning),
         enable_tag_override: row.enable_tag_override,
         ..ActualService::default()

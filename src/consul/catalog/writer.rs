@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use litemap::LiteMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +17,7 @@ use super::plan::{Plan, Registration, Request, plan};
 use super::state::{Deferred, Shared};
 use super::view::key;
 use crate::consul::error::ConsulError;
+use crate::consul::meta::Meta;
 use crate::consul::model::{ActualService, Service};
 use crate::consul::txn::{Op, Refusal, TxnResult, Why, Written, too_large};
 
@@ -407,8 +407,8 @@ impl Job {
     }
 }
 
-fn mark(meta: &LiteMap<String, String>) -> Mark {
-    [Service::META_OWNER, Service::META_ENGINE, Service::META_CONTAINER].map(|key| meta.get(key).cloned())
+fn mark(meta: &Meta) -> Mark {
+    [Service::META_OWNER, Service::META_ENGINE, Service::META_CONTAINER].map(|key| meta.get(key).map(str::to_owned))
 }
 
 fn fail(jobs: impl IntoIterator<Item = Job>, error: &ConsulError) {

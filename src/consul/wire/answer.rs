@@ -70,7 +70,7 @@ impl ServiceEntry {
             address: self.address,
             port: port(self.port),
             tags: self.tags,
-            meta: exact(self.meta.into_iter().collect()),
+            meta: self.meta.into_iter().collect(),
             tagged_addresses,
             weights: (port(self.weights.passing), port(self.weights.warning)),
             enable_tag_override: self.enable_tag_override,

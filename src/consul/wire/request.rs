@@ -139,7 +139,7 @@ impl<'a> From<&'a Service> for ServiceBody<'a> {
             address: &service.address,
             port: service.port,
             tags: &service.tags,
-            meta: service.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+            meta: service.meta.iter().collect(),
             tagged_addresses: service
                 .tagged_addresses
                 .iter()
@@ -260,7 +260,7 @@ mod tests {
             address: String::new(),
             port: 0,
             tags: Vec::new(),
-            meta: LiteMap::new(),
+            meta: crate::consul::Meta::default(),
             tagged_addresses: LiteMap::new(),
             weights: None,
             enable_tag_override: false,
@@ -283,7 +283,7 @@ mod tests {
         full.address = "10.0.0.1".into();
         full.port = 8080;
         full.tags = vec!["b".into(), "a".into()];
-        full.meta.insert("managed-by".into(), "remora".into());
+        full.meta = full.meta.with("managed-by", "remora");
         full.tagged_addresses.insert("lan_ipv6".into(), TaggedAddress { address: "fd00::1".into(), port: 81 });
         full.weights = Some(Weights { passing: 7, warning: 2 });
         full.enable_tag_override = true;

@@ -47,6 +47,10 @@ impl Book {
         changed.extend(self.note_rivals(contested, doubles));
         for (at, service) in &shown {
             self.items.seen(at);
+            // One copy of these texts is enough too.
+            if let Some(wanted) = self.wanted.get_mut(at).and_then(Arc::get_mut) {
+                wanted.meta.share(&service.meta);
+            }
             if let Some(actual) = self.actual.get_mut(at)
                 && actual == *service
             {

@@ -93,11 +93,11 @@ fn two_of_ours_in_different_case_are_one_again() {
     // A write that was given up for lost and happened after all.
     let mut double = ActualService::clone(&story.consul.services["n1:web:80"]);
     "n1:WEB:80".clone_into(&mut double.id);
-    double.meta.insert(Service::META_CONTAINER.to_owned(), "b".repeat(64));
+    double.meta = double.meta.with(Service::META_CONTAINER, &"b".repeat(64));
     story.put(double.clone());
     // The catalog's one row for both goes with the double.
     assert_eq!(story.settle(), ["deregister n1:WEB:80", "register n1:web:80"]);
-    double.meta.insert(Service::META_CONTAINER.to_owned(), "c".repeat(64));
+    double.meta = double.meta.with(Service::META_CONTAINER, &"c".repeat(64));
     story.put(double);
     assert!(story.settle().is_empty(), "nobody knows yet what became of its container");
     assert_eq!(story.asks(), [id("c")]);
@@ -110,7 +110,7 @@ fn a_double_of_c() -> Story {
     story.here(running("a", "web")).settle();
     let mut double = ActualService::clone(&story.consul.services["n1:web:80"]);
     "n1:Web:80".clone_into(&mut double.id);
-    double.meta.insert(Service::META_CONTAINER.to_owned(), "c".repeat(64));
+    double.meta = double.meta.with(Service::META_CONTAINER, &"c".repeat(64));
     story.put(double);
     story
 }

@@ -410,7 +410,7 @@ fn case_35_bad_meta_costs_its_pair_and_checks_never_enter_it() {
     let registration = alone(web, &settings());
     let meta = &registration.services()[0].meta;
     assert_eq!(meta.get("ok").unwrap(), "yes");
-    assert!(!meta.contains_key("long") && !meta.keys().any(|key| key.contains("check") || key.contains('.')));
+    assert!(!meta.contains_key("long") && !meta.iter().any(|(key, _)| key.contains("check") || key.contains('.')));
     assert_eq!(registration.notes_about("SERVICE_LONG").len(), 1);
     assert_eq!(registration.notes_about("SERVICE_bad.key").len(), 1);
 }

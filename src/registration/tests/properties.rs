@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use litemap::LiteMap;
 use proptest::prelude::*;
 
 use super::super::testing::{container, peers, settings};
@@ -211,7 +210,7 @@ fn check(registration: &Registration, settings: &Settings) {
         );
         assert_eq!(service.tags.iter().collect::<BTreeSet<_>>().len(), service.tags.len());
         check_meta(&service.meta);
-        assert_eq!(service.meta.get("remora-hash").unwrap(), &service.definition_hash());
+        assert_eq!(service.meta.get("remora-hash").unwrap(), service.definition_hash());
         assert!(service.weights.is_none_or(|weights| weights.passing > 0 && weights.warning > 0));
         assert_eq!(service.checks[0].id, format!("{}:docker", service.id));
         for check in &service.checks {
@@ -229,9 +228,9 @@ fn check(registration: &Registration, settings: &Settings) {
     }
 }
 
-fn check_meta(meta: &LiteMap<String, String>) {
+fn check_meta(meta: &crate::consul::Meta) {
     assert!(meta.len() <= meta::MOST);
-    for (key, value) in meta {
+    for (key, value) in meta.iter() {
         assert!(!key.is_empty() && key.len() <= meta::LONGEST_KEY && value.len() <= meta::LONGEST_VALUE);
         assert!(!has_control_characters(value), "{value:?}");
         assert!(key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'), "{key}");

@@ -151,7 +151,7 @@ fn no_two_checks_of_a_container_have_the_same_id() {
     assert!(registration.services().iter().all(|service| service.checks[0].id == format!("{}:docker", service.id)));
     assert_eq!(registration.notes_about("checks").len(), 1, "{:?}", registration.notes);
     let sealed =
-        |service: &&crate::consul::Service| service.meta.get("remora-hash").unwrap() == &service.definition_hash();
+        |service: &&crate::consul::Service| service.meta.get("remora-hash").unwrap() == service.definition_hash();
     assert!(registration.services().iter().all(sealed));
 }
 

@@ -210,8 +210,9 @@ fn a_script_that_needs_a_shell_is_told() {
 #[test]
 fn the_hash_follows_the_definition_and_not_the_health() {
     let web = || container("web").publish("80", 8080);
-    let hash =
-        |registration: super::super::Registration| registration.services()[0].meta.get("remora-hash").unwrap().clone();
+    let hash = |registration: super::super::Registration| {
+        registration.services()[0].meta.get("remora-hash").unwrap().to_owned()
+    };
     let healthy = hash(alone(web().health(crate::docker::HealthStatus::Healthy, 0, ""), &settings()));
     let unhealthy = hash(alone(web().health(crate::docker::HealthStatus::Unhealthy, 1, "no"), &settings()));
     assert_eq!(healthy, unhealthy);
