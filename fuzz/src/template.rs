@@ -35,7 +35,7 @@ pub fn run(data: &[u8]) {
         }
         Err(error) => sentence(&error.0, source),
     }
-    if !source.contains("{{") {
+    if !source.contains("{{") && source.len() <= Template::MAX_OUTPUT {
         assert_eq!(rendered.unwrap().text, source, "a text without templates is its own");
     }
     silent(&template);
