@@ -624,8 +624,11 @@ fn reachable_ports(document: &Value) -> Vec<(String, u16)> {
     ports
 }
 
+/// An engine can lock itself up; waiting for it would hide that.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 async fn call(http: &reqwest::Client, method: &str, path: &str, body: Option<Value>) -> Result<Value, String> {
-    let mut request = http.request(method.parse().unwrap(), format!("http://docker{path}"));
+    let mut request = http.request(method.parse().unwrap(), format!("http://docker{path}")).timeout(PATIENCE);
     if let Some(body) = body {
         request = request.json(&body);
     }
@@ -646,7 +649,8 @@ async fn list(http: &reqwest::Client, all: bool, label: &str) -> Vec<String> {
 
 async fn summaries(http: &reqwest::Client, all: bool, label: &str) -> Vec<Value> {
     let filters = json!({"label": [label]}).to_string();
-    let request = http.get(format!("http://docker/containers/json?all={all}")).query(&[("filters", filters)]);
+    let url = format!("http://docker/containers/json?all={all}");
+    let request = http.get(url).query(&[("filters", filters)]).timeout(PATIENCE);
     let containers: Value = request.send().await.unwrap().json().await.unwrap();
     containers.as_array().unwrap().clone()
 }

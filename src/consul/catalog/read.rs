@@ -255,3 +255,15 @@ struct Found {
     backwards: bool,
     began: Instant,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_read_less_often() {
+        assert_eq!([0, 1, 100].map(pause), [SHORTEST; 3]);
+        assert_eq!(pause(1_000), SHORTEST * 10);
+        assert_eq!(pause(usize::MAX), HELD);
+    }
+}
