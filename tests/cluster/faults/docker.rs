@@ -97,8 +97,8 @@ pub async fn event_flood(bed: &mut Bed) -> Row {
         .buffer_unordered(2)
         .collect()
         .await;
-    // Others than those: a signal beside a health check can lock Docker 20.10's own books up, so that it answers nothing about that
-    // container any more.
+    // Others than those: with signals to containers whose health is being checked Docker 20.10 was seen to lock up, so that it
+    // answered nothing about one of them any more.
     let mut drummed = Vec::new();
     for number in 0..3 {
         drummed.push(node.engine.container(&format!("drum{number}")).publish(80).run().await);
