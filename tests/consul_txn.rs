@@ -94,7 +94,7 @@ fn bare(services: &[Service], node: &str) -> Vec<Op> {
         for check in &it.checks {
             let row = CheckRow::of_node(node, &check.id, &check.name, check.status, "");
             let service = Some((it.id.clone(), it.name.clone()));
-            ops.push(Op::Check(Write::Cas(0), CheckRow { service, notes: check.notes.clone(), ..row }));
+            ops.push(Op::Check(Write::Cas(0), CheckRow { service, notes: check.notes.to_string(), ..row }));
         }
     }
     ops

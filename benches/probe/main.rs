@@ -113,15 +113,15 @@ fn check(number: u64, address: SocketAddr) -> Check {
     Check {
         id: format!("service-{number}:http"),
         name: "HTTP".to_owned(),
-        notes: String::new(),
-        kind: CheckKind::Http {
+        notes: "".into(),
+        kind: Arc::new(CheckKind::Http {
             url: format!("http://{address}/health/{number}"),
             method: None,
             headers: BTreeMap::new(),
             body: None,
             probe: Probe { interval: Duration::from_secs(10), timeout: None },
             tls: CheckTls::default(),
-        },
+        }),
         status: Status::Critical,
         output: String::new(),
         deregister_after: None,

@@ -91,13 +91,14 @@ async fn measure(way: Way, containers: usize) -> Row {
     remora.ready_within(Duration::from_secs(300)).await;
     let (cold, cold_cpu) = (begun.elapsed(), remora.cpu());
     tokio::time::sleep(Duration::from_secs(15)).await;
-    let resident = remora.resident_kib();
 
     proxy.requests();
     engine.requests();
     let (cpu, begun) = (remora.cpu(), Instant::now());
     tokio::time::sleep(IDLE).await;
     let idle = share(remora.cpu().saturating_sub(cpu), begun.elapsed());
+    // By now the connections of the start are closed, each with the buffer that its longest answer needed.
+    let resident = remora.resident_kib();
     let requests = proxy.requests();
     let idle_writes = requests.iter().filter(|it| is_write(it)).count();
     let idle_reads = (requests.len() + engine.requests()) as f64 / begun.elapsed().as_secs_f64();

@@ -197,8 +197,8 @@ fn service() -> Service {
     let check = Check {
         id: "n1:web:80:docker".to_owned(),
         name: "docker".to_owned(),
-        notes: String::new(),
-        kind: CheckKind::Ttl { ttl: Duration::from_secs(60) },
+        notes: "".into(),
+        kind: Arc::new(CheckKind::Ttl { ttl: Duration::from_secs(60) }),
         status: Status::Passing,
         output: String::new(),
         deregister_after: None,

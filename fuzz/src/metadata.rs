@@ -114,7 +114,7 @@ pub fn check(registration: &Registration, settings: &Settings, container: &Conta
             assert!(check_ids.insert(check.id.to_lowercase()), "check {} twice", check.id);
             let end = check.id.strip_prefix(&service.id).is_some_and(|end| end.starts_with(':'));
             assert!(end || check.id == format!("service:{}", service.id), "{}", check.id);
-            for text in [&check.id, &check.name, &check.notes, &check.output] {
+            for text in [&*check.id, &*check.name, &*check.notes, &*check.output] {
                 assert!(is_shown(text, 5000), "{text:?}");
             }
             kind(&check.kind, &service.address, settings);

@@ -88,8 +88,8 @@ fn check(kind: CheckKind) -> Check {
     Check {
         id: "n1:web:80:http".to_owned(),
         name: "http".to_owned(),
-        notes: String::new(),
-        kind,
+        notes: "".into(),
+        kind: Arc::new(kind),
         status: Status::Critical,
         output: String::new(),
         deregister_after: None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use litemap::LiteMap;
@@ -136,8 +137,8 @@ pub fn own_service(settings: &Settings, http: Option<SocketAddr>, mode: Mode) ->
                      was last seen. When Remora does not run here the check of the node says so."
                 }
             }
-            .to_owned(),
-            kind: CheckKind::Ttl { ttl: worker::OWN_TTL },
+            .into(),
+            kind: Arc::new(CheckKind::Ttl { ttl: worker::OWN_TTL }),
             status: Status::Warning,
             output: "starting".to_owned(),
             deregister_after: Some(OWN_REAP),

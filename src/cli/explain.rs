@@ -199,7 +199,7 @@ fn without_contents(service: &Service) -> Service {
     let mut service = service.clone();
     let hidden = || HIDDEN.to_owned();
     for check in &mut service.checks {
-        match &mut check.kind {
+        match Arc::make_mut(&mut check.kind) {
             CheckKind::Http { url, headers, body, .. } => {
                 *url = without_secrets(url);
                 headers.values_mut().flatten().for_each(|value| *value = hidden());

@@ -256,14 +256,14 @@ fn gone(outcome: Result<(), ConsulError>) -> Result<(), ConsulError> {
 }
 
 fn tls_of(check: &mut Check) -> Option<&mut CheckTls> {
-    match &mut check.kind {
+    match Arc::make_mut(&mut check.kind) {
         CheckKind::Http { tls, .. } | CheckKind::Grpc { tls, .. } => Some(tls),
         CheckKind::Ttl { .. } | CheckKind::Tcp { .. } | CheckKind::Script { .. } => None,
     }
 }
 
 fn has_server_name(service: &Service) -> bool {
-    service.checks.iter().any(|check| match &check.kind {
+    service.checks.iter().any(|check| match &*check.kind {
         CheckKind::Http { tls, .. } | CheckKind::Grpc { tls, .. } => tls.server_name.is_some(),
         CheckKind::Ttl { .. } | CheckKind::Tcp { .. } | CheckKind::Script { .. } => false,
     })

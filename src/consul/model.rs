@@ -121,9 +121,9 @@ pub struct Check {
     /// Title of its card in Consul's UI.
     pub name: String,
     /// What it is, and which label asked for it.
-    pub notes: String,
-    /// How its status comes about.
-    pub kind: CheckKind,
+    pub notes: Arc<str>,
+    /// How its status comes about. Shared: most checks are alike, and some kinds are large.
+    pub kind: Arc<CheckKind>,
     /// The status to begin with; for the `docker` check the status itself.
     #[serde(skip)]
     pub status: Status,

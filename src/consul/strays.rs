@@ -2,6 +2,7 @@
 //! when that one has been revoked, the service stays in the catalog, for ever, and the agent itself does not show it any more.
 //! (Consul 1.8.7; `agent/local/state.go` up to 1.20: `Service deregistration blocked by ACLs`.)
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use litemap::LiteMap;
@@ -33,8 +34,8 @@ impl AgentRegistry {
         let check = Check {
             id: format!("{}:stray", stray.id),
             name: "left over".to_owned(),
-            notes: "What it was registered for is gone. It is removed in this moment.".to_owned(),
-            kind: CheckKind::Ttl { ttl: TTL },
+            notes: "What it was registered for is gone. It is removed in this moment.".into(),
+            kind: Arc::new(CheckKind::Ttl { ttl: TTL }),
             status: Status::Critical,
             output: String::new(),
             deregister_after: None,

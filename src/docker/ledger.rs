@@ -121,7 +121,8 @@ impl Default for Entry {
 /// See the module's header.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    entries: HashMap<ContainerId, Entry>,
+    /// Boxed, as all that is kept of each container: half of a large table is empty.
+    entries: HashMap<ContainerId, Box<Entry>>,
     looks: VecDeque<ContainerId>,
     outbox: VecDeque<ContainerId>,
     timers: BTreeSet<(Instant, ContainerId)>,

@@ -139,12 +139,13 @@ pub struct Watcher<E, S> {
     given_up: watch::Sender<Arc<HashMap<ContainerId, String>>>,
     telling: Telling,
     status_asked: Asked,
-    watched: HashMap<ContainerId, Watched>,
+    /// Boxed, as all that is kept of each container: half of a large table is empty.
+    watched: HashMap<ContainerId, Box<Watched>>,
     /// Those of them that share a namespace of another one: few, and asked for at every event.
     sharing: BTreeSet<ContainerId>,
     /// How many of them have each place.
     places: HashMap<String, usize>,
-    histories: HashMap<ContainerId, History>,
+    histories: HashMap<ContainerId, Box<History>>,
     /// Former ids → the containers that have their places now.
     successors: HashMap<String, ContainerId>,
     /// By place, where there is anything to remember.
@@ -321,7 +322,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 self.recall_until = now + RECALL;
                 self.consider_all(now);
             }
-            Heard::Missed => self.histories.values_mut().for_each(History::missed),
+            Heard::Missed => self.histories.values_mut().for_each(|history| history.missed()),
         }
     }
 

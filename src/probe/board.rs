@@ -125,7 +125,7 @@ impl Board {
     ) {
         let number = self.next;
         self.next += 1;
-        let place = match &check.kind {
+        let place = match &*check.kind {
             CheckKind::Ttl { ttl } => Place::Unasked(now + *ttl),
             CheckKind::Script { .. } => Place::Unasked(now),
             CheckKind::Http { probe, .. } | CheckKind::Tcp { probe, .. } | CheckKind::Grpc { probe, .. } => {
@@ -204,12 +204,12 @@ impl Board {
     pub fn run_out(&mut self, now: Instant) -> Option<(bool, Option<Changed>)> {
         let number = self.unasked.due(now)?;
         let slot = self.slots.get_mut(&number)?;
-        let (output, again) = match &slot.check.kind {
+        let (output, again) = match &*slot.check.kind {
             CheckKind::Ttl { ttl } => (ttl_expired(&slot.last), *ttl),
             CheckKind::Script { probe, .. } => (NO_SCRIPTS.to_owned(), interval(probe)),
             _ => return None,
         };
-        let expired = matches!(slot.check.kind, CheckKind::Ttl { .. }) && slot.telling.status() != Status::Critical;
+        let expired = matches!(*slot.check.kind, CheckKind::Ttl { .. }) && slot.telling.status() != Status::Critical;
         // Not for another result, but to see whether Consul still has this one.
         let place = Place::Unasked(now + again.max(Duration::from_secs(1)));
         slot.place = place;
@@ -221,7 +221,7 @@ impl Board {
     pub fn answered(&mut self, number: Number, answer: Answer, now: Instant) -> Option<Changed> {
         let slot = self.slots.get_mut(&number)?;
         let (CheckKind::Http { probe, .. } | CheckKind::Tcp { probe, .. } | CheckKind::Grpc { probe, .. }) =
-            &slot.check.kind
+            &*slot.check.kind
         else {
             return None;
         };
@@ -247,7 +247,7 @@ impl Board {
     ) -> Result<Option<Changed>, Refused> {
         let number = *self.numbers.get(id).ok_or(Refused::Unknown)?;
         let slot = self.slots.get_mut(&number).ok_or(Refused::Unknown)?;
-        let CheckKind::Ttl { ttl } = slot.check.kind else { return Err(Refused::NotTtl) };
+        let CheckKind::Ttl { ttl } = *slot.check.kind else { return Err(Refused::NotTtl) };
         let output = head(output);
         slot.last.clone_from(&output);
         let place = Place::Unasked(now + ttl);

@@ -10,8 +10,8 @@ pub(in crate::probe) fn check(id: &str, kind: CheckKind) -> Arc<Check> {
     Arc::new(Check {
         id: id.to_owned(),
         name: String::new(),
-        notes: String::new(),
-        kind,
+        notes: "".into(),
+        kind: Arc::new(kind),
         status: Critical,
         output: String::new(),
         deregister_after: None,
@@ -140,7 +140,7 @@ fn another_definition_begins_anew_with_the_status_that_it_has() {
     assert_eq!(bench.board.answered(a, answer(Passing), bench.now), None, "that was the old one");
     bench.pass(5);
     let (again, check) = bench.board.turn(bench.now).unwrap();
-    assert!(again > a && matches!(&check.kind, CheckKind::Tcp { address, .. } if address == "10.0.0.1:90"));
+    assert!(again > a && matches!(&*check.kind, CheckKind::Tcp { address, .. } if address == "10.0.0.1:90"));
     assert_eq!(bench.want(&[tcp("b", 82)]), [again], "a is gone, b began anew");
     bench.pass(5);
     let number = bench.turn().unwrap();

@@ -167,8 +167,8 @@ const fn outcome(status: Status, timed_out: bool) -> ProbeOutcome {
     }
 }
 
-const fn kind(check: &Check) -> ProbeKind {
-    match &check.kind {
+fn kind(check: &Check) -> ProbeKind {
+    match &*check.kind {
         CheckKind::Tcp { .. } => ProbeKind::Tcp,
         CheckKind::Grpc { .. } => ProbeKind::Grpc,
         CheckKind::Ttl { .. } => ProbeKind::Ttl,

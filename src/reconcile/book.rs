@@ -77,6 +77,8 @@ pub struct Book {
     /// Keys that are wanted and registered.
     published: usize,
     probes_changed: bool,
+    /// What is noted at a healing check, of the last container: with one policy it is the same for all.
+    usual_notes: Arc<str>,
 }
 
 /// What a change of a container came to, for the log.
@@ -130,6 +132,7 @@ impl Book {
             ahead: false,
             published: 0,
             probes_changed: false,
+            usual_notes: Arc::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::HealMode;
-use crate::consul::{ActualCheck, Check, CheckKind, Snapshot};
+use crate::consul::{ActualCheck, CheckKind, Snapshot};
 use crate::docker::Sight;
 use crate::docker::{Binding, Container, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Signal, State};
 use crate::telemetry::Drift;

@@ -45,8 +45,8 @@ impl Held {
 /// See the module's header.
 #[derive(Default)]
 pub struct Containers {
-    /// All of them.
-    pub held: HashMap<ContainerId, Held>,
+    /// All of them. Boxed: half of a large table is empty.
+    pub held: HashMap<ContainerId, Box<Held>>,
     pub(super) names: HashMap<String, ContainerId>,
     /// Ids and names that others depend on and that Docker says do not exist (any more).
     gone: HashSet<String>,
@@ -84,12 +84,12 @@ impl Containers {
             return;
         }
         let (keys, notes) = (LiteMap::with_capacity(1), Vec::new());
-        self.held
-            .insert(id.clone(), Held { sight, hold: None, keys, notes, nothing: None, waits: false, meant: false });
+        let held = Held { sight, hold: None, keys, notes, nothing: None, waits: false, meant: false };
+        self.held.insert(id.clone(), Box::new(held));
     }
 
     /// It does not exist (any more). Returns what was known of it, and who depended on it.
-    pub fn forget(&mut self, id: &ContainerId) -> (Option<Held>, Vec<ContainerId>) {
+    pub fn forget(&mut self, id: &ContainerId) -> (Option<Box<Held>>, Vec<ContainerId>) {
         let held = self.held.remove(id);
         if let Some(held) = &held {
             self.unlink(id, &held.sight);

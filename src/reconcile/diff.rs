@@ -132,7 +132,7 @@ pub fn is_healing(check_id: &str, service_id: &str) -> bool {
 /// for (scripts), then with those alone that we feed. `None` when there is nothing left to leave out.
 #[must_use]
 pub fn with_fewer_checks(service: &Service) -> Option<Service> {
-    let script = |check: &Check| matches!(check.kind, CheckKind::Script { .. });
+    let script = |check: &Check| matches!(*check.kind, CheckKind::Script { .. });
     let others: Vec<&Check> = service.checks.iter().filter(|check| !is_fed(service, check)).collect();
     if others.is_empty() {
         return None;

@@ -36,8 +36,8 @@ pub fn check(id: &str) -> Check {
     Check {
         id: id.to_owned(),
         name: "Docker health".to_owned(),
-        notes: String::new(),
-        kind: CheckKind::Ttl { ttl: Duration::from_secs(3600) },
+        notes: "".into(),
+        kind: Arc::new(CheckKind::Ttl { ttl: Duration::from_secs(3600) }),
         status: Status::Passing,
         output: "running".to_owned(),
         deregister_after: None,

@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{Heal, HealMode};
-use crate::consul::{Check, CheckKind, Service, Status};
+use crate::consul::{Check, Service, Status};
 use crate::docker::names::logical;
 use crate::docker::{Container, ContainerId, Sight};
 use crate::heal::hands_off::Never;
 use crate::heal::labels;
 use crate::heal::operation::Order;
 use crate::heal::policy::{Applies, Policy, Strategy, Trigger, policy};
-use crate::registration::values::{FOREVER, head, one_line};
+use crate::registration::values::{head, one_line, unexpiring};
 use crate::registration::{self, Note, Peers, Planned, Registration, Settings, Verdict};
 
 /// Containers that the health-watcher has given up, each with the reason.
@@ -69,7 +69,7 @@ fn add_check(container: &Container, healing: &Healing, given_up: Option<&str>, p
         return;
     }
     let name = head(&one_line(&format!("Healing of {}", logical(&container.name).0)), LONGEST_NAME).to_owned();
-    let notes = notes(&policy, container, &doubts);
+    let notes: Arc<str> = notes(&policy, container, &doubts).into();
     let (status, output) = say(given_up);
     for Planned { service, .. } in planned {
         // By itself a list of one makes room for four, and a check is a large thing.
@@ -77,9 +77,9 @@ fn add_check(container: &Container, healing: &Healing, given_up: Option<&str>, p
         service.checks.push(Check {
             id: Service::healing_check_id(&service.id),
             name: name.clone(),
-            notes: notes.clone(),
+            notes: Arc::clone(&notes),
             // As with Docker's check: an agent that is dead takes nothing down.
-            kind: CheckKind::Ttl { ttl: FOREVER },
+            kind: unexpiring(),
             status,
             output: output.clone(),
             deregister_after: None,

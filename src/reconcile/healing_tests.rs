@@ -52,14 +52,14 @@ fn check(labels: &[(&str, &str)]) -> Option<Check> {
 fn notes_of(labels: &[(&str, &str)]) -> String {
     let notes = check(labels).unwrap().notes;
     assert!(notes.len() < LONGEST && !notes.chars().any(char::is_control), "{notes}");
-    notes
+    notes.to_string()
 }
 
 #[test]
 fn the_check_is_ours_alone_to_feed_and_never_expires() {
     let check = check(&[]).unwrap();
     assert_eq!(check.name, "Healing of web");
-    assert_eq!(check.kind, CheckKind::Ttl { ttl: FOREVER });
+    assert_eq!(check.kind, unexpiring());
     assert_eq!((check.status, check.output.as_str()), (Status::Passing, ""));
     assert_eq!(check.deregister_after, None);
 }

@@ -1,6 +1,7 @@
 //! The checks that keys ask for. Their host is always the instance's own address: a label must not make Consul's agent
 //! send requests to somebody else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::Place;
@@ -107,7 +108,7 @@ impl<'s> One<'_, 's> {
         Some(Check {
             id: self.id(),
             name: head(&one_line(&title), 255).to_owned(),
-            notes: self.notes_text(&kind),
+            notes: self.notes_text(&kind).into(),
             status: self
                 .setting("initial_status")
                 .and_then(|entry| read_status(&entry, self.notes))
@@ -116,7 +117,7 @@ impl<'s> One<'_, 's> {
             deregister_after: self.deregister_after(),
             success_before_passing: if is_active { self.number("success_before_passing") } else { 0 },
             failures_before_critical: if is_active { self.number("failures_before_critical") } else { 0 },
-            kind,
+            kind: Arc::new(kind),
         })
     }
 

@@ -1,9 +1,10 @@
 //! The check that says what Docker says. Its output is the same text for as long as nothing happens: a stamp or a counter in
 //! it would be a write to Consul every few seconds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::values::{FOREVER, head, one_line, tail};
+use super::values::{head, one_line, tail, unexpiring};
 use crate::consul::{Check, CheckKind, Service, Status};
 use crate::docker::names::logical;
 use crate::docker::{COMPOSE_PROJECT, Container, Health, HealthStatus, Sight, State};
@@ -18,10 +19,10 @@ pub(super) fn check(sight: &Sight, service_id: &str, initial: Option<Status>, tt
     Check {
         id: Service::docker_check_id(service_id),
         name: head(&one_line(&format!("Docker health of {}", logical(&container.name).0)), 255).to_owned(),
-        notes: notes(container),
+        notes: notes(container).into(),
         // Consul has no check that is fed from outside and never expires. A hundred years is the same, and the agent's own
         // service tells when nobody feeds it.
-        kind: CheckKind::Ttl { ttl: ttl.unwrap_or(FOREVER) },
+        kind: ttl.map_or_else(unexpiring, |ttl| Arc::new(CheckKind::Ttl { ttl })),
         status,
         output,
         deregister_after: None,

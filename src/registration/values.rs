@@ -1,10 +1,19 @@
 //! How the values of keys are read: booleans, durations, lists, patterns, and text that is fit to be shown.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+
+use crate::consul::CheckKind;
 
 /// A hundred years, as Go writes them: `876000h`. Nothing that is asked for lasts longer, and Go's own durations end at
 /// 292 years, so that no sum can overflow on the other side.
 pub(crate) const FOREVER: Duration = Duration::from_secs(876_000 * 3600);
+
+/// The kind of the checks that every service has: they never expire.
+pub(crate) fn unexpiring() -> Arc<CheckKind> {
+    static UNEXPIRING: LazyLock<Arc<CheckKind>> = LazyLock::new(|| Arc::new(CheckKind::Ttl { ttl: FOREVER }));
+    Arc::clone(&UNEXPIRING)
+}
 
 /// A yes or a no, or `None` for anything else. With `loose`, registrator's reading: whatever is not empty is a yes.
 pub(crate) fn boolean(text: &str, loose: bool) -> Option<bool> {

@@ -32,7 +32,7 @@ const HURRY: Probe = Probe { interval: Duration::from_secs(1), timeout: Some(Dur
 
 /// The same check with [`HURRY`].
 fn hurried(mut check: Check) -> Check {
-    match &mut check.kind {
+    match Arc::make_mut(&mut check.kind) {
         CheckKind::Http { probe, .. } | CheckKind::Tcp { probe, .. } | CheckKind::Grpc { probe, .. } => *probe = HURRY,
         CheckKind::Ttl { .. } | CheckKind::Script { .. } => {}
     }
@@ -43,8 +43,8 @@ fn check(id: &str, kind: CheckKind) -> Check {
     Check {
         id: id.to_owned(),
         name: String::new(),
-        notes: String::new(),
-        kind,
+        notes: "".into(),
+        kind: kind.into(),
         status: Status::Critical,
         output: String::new(),
         deregister_after: None,
@@ -281,7 +281,7 @@ async fn a_script_is_not_run() {
 
 #[tokio::test]
 async fn the_whole_way_from_a_wanted_check_to_its_finding() {
-    let up = check("up", http(&format!("http://{}/", serve(echo).await)).kind);
+    let up = check("up", http(&format!("http://{}/", serve(echo).await)).kind.as_ref().clone());
     let down = check("down", CheckKind::Tcp { address: nobody().await.to_string(), probe: PROBE });
     let wants = [up, down]
         .map(|check| (check.id.clone(), Wanted { status: check.status, check: Arc::new(check) }))

@@ -31,8 +31,8 @@ pub fn check(id: &str, status: Status, kind: CheckKind) -> Check {
     Check {
         id: id.to_owned(),
         name: format!("check {id}"),
-        notes: "made by a test".to_owned(),
-        kind,
+        notes: "made by a test".into(),
+        kind: kind.into(),
         status,
         output: "not sent".to_owned(),
         deregister_after: None,

@@ -201,7 +201,7 @@ impl Registry for FakeConsul {
                     }
                 }
                 state.fed.retain(|fed| *fed != check.id);
-                if matches!(check.kind, CheckKind::Ttl { .. }) {
+                if matches!(*check.kind, CheckKind::Ttl { .. }) {
                     state.fed.push(check.id.clone());
                 }
             }

@@ -248,7 +248,7 @@ fn row_of_service(wanted: &Service, node: &NodeIdentity) -> ServiceRow {
 fn row_of(check: &Check, service: &Service, node: &NodeIdentity) -> CheckRow {
     let mut definition =
         Definition { deregister_after: check.deregister_after.unwrap_or_default(), ..Definition::default() };
-    let (kind, probe) = match &check.kind {
+    let (kind, probe) = match &*check.kind {
         CheckKind::Ttl { .. } => ("ttl", None),
         CheckKind::Http { url, method, tls, probe, .. } => {
             definition.http.clone_from(url);
@@ -279,7 +279,7 @@ fn row_of(check: &Check, service: &Service, node: &NodeIdentity) -> CheckRow {
         id: check.id.clone(),
         name: check.name.clone(),
         status: check.status,
-        notes: check.notes.clone(),
+        notes: check.notes.to_string(),
         output: String::new(),
         service: Some((service.id.clone(), service.name.clone())),
         kind: kind.to_owned(),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use litemap::LiteMap;
 use std::collections::BTreeMap;
 
@@ -14,8 +16,8 @@ fn check(id: &str) -> Check {
     Check {
         id: id.to_owned(),
         name: "docker".to_owned(),
-        notes: "what Docker says".to_owned(),
-        kind: CheckKind::Ttl { ttl: Duration::from_secs(30) },
+        notes: "what Docker says".into(),
+        kind: Arc::new(CheckKind::Ttl { ttl: Duration::from_secs(30) }),
         status: Status::Warning,
         output: "not sent".to_owned(),
         deregister_after: None,
@@ -191,14 +193,14 @@ fn tagged_addresses_go_another_way_and_those_that_say_nothing_do_not_count() {
 #[test]
 fn secrets_of_a_check_do_not_go_into_the_catalog() {
     let mut web = service("web-1");
-    web.checks[0].kind = CheckKind::Http {
+    web.checks[0].kind = Arc::new(CheckKind::Http {
         url: "http://h/".into(),
         method: Some("POST".into()),
         headers: BTreeMap::from([("Authorization".into(), vec!["s3cr3t".into()])]),
         body: Some("s3cr3t".into()),
         probe: Probe { interval: Duration::from_secs(10), timeout: None },
         tls: CheckTls::default(),
-    };
+    });
     let ops = ops(register(&web, &View::default()));
     assert!(!format!("{ops:?}").contains("s3cr3t"));
     let Op::Check(_, row) = &ops[1] else { panic!("a check") };

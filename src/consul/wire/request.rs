@@ -164,7 +164,7 @@ impl<'a> From<&'a Check> for CheckBody<'a> {
             deregister_critical_service_after: check.deregister_after.map(go_duration),
             ..Self::default()
         };
-        let (probe, tls) = match &check.kind {
+        let (probe, tls) = match &*check.kind {
             CheckKind::Ttl { ttl } => {
                 body.ttl = Some(go_duration(*ttl));
                 (None, None)
@@ -210,6 +210,8 @@ pub(in crate::consul) fn encode(call: &'static str, body: &impl Serialize) -> Re
 mod tests {
     use serde_json::{Value, json};
 
+    use std::sync::Arc;
+
     use litemap::LiteMap;
 
     use super::*;
@@ -239,8 +241,8 @@ mod tests {
         Check {
             id: "n:web:80:1".into(),
             name: "web".into(),
-            notes: String::new(),
-            kind,
+            notes: "".into(),
+            kind: Arc::new(kind),
             status: Status::Warning,
             output: "never sent".into(),
             deregister_after: None,

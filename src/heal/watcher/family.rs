@@ -95,11 +95,11 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             self.sharing.insert(id.clone());
         }
         *self.places.entry(Self::place_of(&container.name).to_owned()).or_default() += 1;
-        self.watched.insert(id.clone(), watched);
+        self.watched.insert(id.clone(), Box::new(watched));
     }
 
     /// Not any more.
-    pub(super) fn take(&mut self, id: &ContainerId) -> Option<Watched> {
+    pub(super) fn take(&mut self, id: &ContainerId) -> Option<Box<Watched>> {
         let watched = self.watched.remove(id)?;
         self.sharing.remove(id);
         let place = Self::place_of(&watched.sight.container.name);

@@ -74,7 +74,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             id: id.clone(),
             name: place.to_owned(),
             action,
-            history: self.histories.get(id).cloned().unwrap_or_default(),
+            history: self.histories.get(id).map(|history| (**history).clone()).unwrap_or_default(),
             policy: Arc::clone(&policy),
             stream_lost: self.stream_lost,
             critical: watched.critical.clone(),

@@ -69,7 +69,7 @@ impl Asker {
 
 impl Ask for Asker {
     async fn ask(&self, check: &Check) -> Answer {
-        match &check.kind {
+        match &*check.kind {
             CheckKind::Http { url, method, headers, body, probe, tls } => {
                 let request = http::Request { url, method: method.as_deref(), headers, body: body.as_deref(), tls };
                 http::ask(request, &self.trust, timeout(probe)).await

@@ -54,7 +54,7 @@ impl Book {
         let Some(actual) = self.actual.get(at) else { return Occupant::Free };
         match own::owner(actual, &self.settings) {
             // It is expected back: until then nobody takes its place.
-            Owner::Ours(Some(container)) if self.containers.held.get(&container).is_some_and(Held::stays) => {
+            Owner::Ours(Some(container)) if self.containers.held.get(&container).is_some_and(|held| held.stays()) => {
                 Occupant::Stranger
             }
             Owner::Ours(Some(container)) => Occupant::Container(container),
@@ -123,7 +123,7 @@ impl Book {
     /// What to do with a registration of ours that nobody wants: it goes only if Docker has said that its container does
     /// not exist, does not run, or means something else now.
     pub(super) fn unwanted(&mut self, actual: ActualService, container: ContainerId) -> Option<Op> {
-        match self.containers.held.get(&container) {
+        match self.containers.held.get(&container).map(AsRef::as_ref) {
             Some(Held { waits: true, .. }) => None,
             Some(Held { hold: Some((status, output)), .. }) => {
                 diff::report(&Service::docker_check_id(&actual.id), *status, output, &actual)
@@ -145,7 +145,7 @@ impl Book {
     /// and for what counts there, and cannot tell of both.
     fn double(&mut self, double: ActualService) -> Option<Op> {
         let Owner::Ours(Some(container)) = own::owner(&double, &self.settings) else { return None };
-        match self.containers.held.get(&container) {
+        match self.containers.held.get(&container).map(AsRef::as_ref) {
             Some(Held { waits: false, hold: Some(_), .. }) => Some(Op::Deregister(double.id)),
             _ => self.unwanted(double, container),
         }

@@ -13,7 +13,7 @@ use crate::docker::{ContainerId, Sight};
 use crate::reconcile::claims::Claim;
 use crate::reconcile::healing;
 use crate::reconcile::shown::key;
-use crate::registration::{Registration, Verdict};
+use crate::registration::{Planned, Registration, Verdict};
 
 /// Digits of a full container id.
 const FULL_ID: usize = 64;
@@ -68,8 +68,16 @@ impl Book {
                 return Some(told);
             }
         };
-        let claims: HashMap<String, Arc<Service>> =
-            services.into_iter().map(|planned| (key(&planned.service.id), Arc::new(planned.service))).collect();
+        let mut claims: HashMap<String, Arc<Service>> = HashMap::new();
+        for Planned { mut service, .. } in services {
+            for check in service.checks.iter_mut().skip(1) {
+                if check.notes != self.usual_notes {
+                    self.usual_notes = Arc::clone(&check.notes);
+                }
+                check.notes = Arc::clone(&self.usual_notes);
+            }
+            claims.insert(key(&service.id), Arc::new(service));
+        }
         let mut stirred: Vec<String> = Vec::new();
         if let Some(held) = self.containers.held.get_mut(id) {
             held.waits = false;

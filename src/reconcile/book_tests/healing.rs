@@ -156,7 +156,7 @@ fn a_label_cannot_take_the_place_of_the_check() {
         story.here(labelled(running("a", "web"), "SERVICE_CHECK_HEALING_TCP", "true"));
         let Some((_, Op::Register(service))) = story.book.next(story.now) else { panic!("a registration") };
         let ours = service.checks.iter().filter(|check| diff::is_healing(&check.id, WEB));
-        let kinds: Vec<_> = ours.map(|check| &check.kind).collect();
+        let kinds: Vec<_> = ours.map(|check| &*check.kind).collect();
         assert!(kinds.iter().all(|kind| matches!(kind, CheckKind::Ttl { .. })), "{kinds:?}");
         assert_eq!(kinds.len(), usize::from(mode == HealMode::On));
         assert_eq!(service.meta.get(Service::META_HASH).unwrap(), &service.definition_hash());

@@ -482,7 +482,7 @@ fn case_49_script_checks_are_refused_unless_allowed_and_then_have_no_shell() {
     let checks = &allowed.services()[0].checks;
     let ids: Vec<_> = checks.iter().map(|check| check.id.rsplit(':').next().unwrap()).collect();
     assert_eq!(ids, ["docker", "cmd", "exec", "script"]);
-    let args = |id: &str| match &checks.iter().find(|check| check.id.ends_with(id)).unwrap().kind {
+    let args = |id: &str| match &*checks.iter().find(|check| check.id.ends_with(id)).unwrap().kind {
         CheckKind::Script { args, container, shell, .. } => (args.clone(), container.clone(), shell.clone()),
         other => panic!("{other:?}"),
     };

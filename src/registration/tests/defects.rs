@@ -57,7 +57,7 @@ fn defect_20_ipv6_in_check_targets_has_brackets() {
     let web = container("web").bind("80", "2001:db8::5", 8080).label("SERVICE_CHECK_TCP", "true");
     let registration = alone(web, &settings());
     assert_eq!(registration.services()[0].address, "2001:db8::5");
-    let CheckKind::Tcp { address, .. } = &registration.services()[0].checks[1].kind else { panic!("no TCP check") };
+    let CheckKind::Tcp { address, .. } = &*registration.services()[0].checks[1].kind else { panic!("no TCP check") };
     assert_eq!(address, "[2001:db8::5]:8080");
 }
 
@@ -103,7 +103,7 @@ fn defect_24_false_is_false() {
     let registration = alone(web.clone(), &settings());
     let checks = &registration.services()[0].checks;
     assert_eq!(checks.len(), 2);
-    let CheckKind::Http { tls, .. } = &checks[1].kind else { panic!("no HTTPS check") };
+    let CheckKind::Http { tls, .. } = &*checks[1].kind else { panic!("no HTTPS check") };
     assert!(!tls.skip_verify);
     let loose = with(|publish| publish.loose_booleans = true);
     let old = alone(web.label("SERVICE_IGNORE", ""), &loose);
@@ -159,7 +159,7 @@ fn defect_29_a_script_is_split_into_arguments() {
     let web =
         container("web").publish("80", 8080).label("SERVICE_CHECK_SCRIPT", "curl --silent $SERVICE_IP:$SERVICE_PORT");
     let registration = alone(web, &allowed);
-    let CheckKind::Script { args, .. } = &registration.services()[0].checks[1].kind else { panic!("no script") };
+    let CheckKind::Script { args, .. } = &*registration.services()[0].checks[1].kind else { panic!("no script") };
     assert_eq!(args, &["curl", "--silent", "192.0.2.10:8080"]);
 }
 
@@ -168,7 +168,7 @@ fn defect_30_a_ttl_check_is_the_services_own_and_starts_as_asked() {
     let web = container("web").publish("80", 8080).label("SERVICE_CHECK_TTL", "30s");
     let registration = alone(web.label("SERVICE_CHECK_INITIAL_STATUS", "passing"), &settings());
     let check = &registration.services()[0].checks[1];
-    assert_eq!(check.kind, CheckKind::Ttl { ttl: std::time::Duration::from_secs(30) });
+    assert_eq!(*check.kind, CheckKind::Ttl { ttl: std::time::Duration::from_secs(30) });
     assert_eq!((check.id.as_str(), check.status), ("service:node-1:web:80", Status::Passing));
 }
 
@@ -245,20 +245,20 @@ fn defect_33_what_its_users_have_been_asking_for() {
     assert_eq!((http.success_before_passing, http.failures_before_critical), (2, 3));
     assert_eq!(http.deregister_after, Some(std::time::Duration::from_secs(60)));
     assert_eq!(http.status, Status::Critical);
-    let CheckKind::Http { url, method, headers, body, probe, .. } = &http.kind else { panic!("{http:?}") };
+    let CheckKind::Http { url, method, headers, body, probe, .. } = &*http.kind else { panic!("{http:?}") };
     assert_eq!(url, "http://192.0.2.10:8080/health?deep=1");
     assert_eq!(method.as_deref(), Some("POST"));
     assert_eq!(headers.keys().collect::<Vec<_>>(), ["X-A", "X-B"]);
     assert_eq!(body.as_deref(), Some("{}"));
     assert_eq!((probe.interval.as_secs(), probe.timeout.map(|timeout| timeout.as_secs())), (15, Some(2)));
-    let CheckKind::Http { url, method, tls, .. } = &check("https").kind else { panic!("no https") };
+    let CheckKind::Http { url, method, tls, .. } = &*check("https").kind else { panic!("no https") };
     assert_eq!((url.as_str(), method), ("https://192.0.2.10:8080/tls", &None));
     assert_eq!((tls.server_name.as_deref(), tls.skip_verify), (Some("web.example"), true));
-    let CheckKind::Grpc { target, use_tls, .. } = &check("grpc").kind else { panic!("no grpc") };
+    let CheckKind::Grpc { target, use_tls, .. } = &*check("grpc").kind else { panic!("no grpc") };
     assert_eq!((target.as_str(), *use_tls), ("192.0.2.10:8080", true));
-    let CheckKind::Tcp { address, probe } = &check("metrics").kind else { panic!("no metrics") };
+    let CheckKind::Tcp { address, probe } = &*check("metrics").kind else { panic!("no metrics") };
     assert_eq!((address.as_str(), probe.interval.as_secs()), ("192.0.2.10:19100", 60));
-    assert_eq!(check("metrics").notes, "the exporter");
+    assert_eq!(&*check("metrics").notes, "the exporter");
     assert_eq!(registration.notes_about("SERVICE_CHECK_HEADER").len(), 2);
 }
 
@@ -274,7 +274,7 @@ fn defect_33_a_service_without_a_port() {
     let inside = inside.label("SERVICE_CHECK_TCP", "true").label("SERVICE_CHECK_PORT", "9000");
     let registration = alone(inside, &internal);
     assert_eq!(registration.lines(), ["node-1:worker:0 app 10.1.0.2:0"]);
-    let CheckKind::Tcp { address, .. } = &registration.services()[0].checks[1].kind else { panic!("no TCP check") };
+    let CheckKind::Tcp { address, .. } = &*registration.services()[0].checks[1].kind else { panic!("no TCP check") };
     assert_eq!(address, "10.1.0.2:9000");
 }
 

@@ -219,7 +219,7 @@ fn check(registration: &Registration, settings: &Settings) {
             let end = check.id.strip_prefix(&service.id).is_some_and(|end| end.starts_with(':'));
             assert!(end || check.id == format!("service:{}", service.id), "{}", check.id);
             assert!(!has_control_characters(&check.id));
-            for text in [&check.name, &check.notes, &check.output] {
+            for text in [&*check.name, &*check.notes, &*check.output] {
                 assert!(text.len() <= docker_check::LONGEST && !has_control_characters(text), "{text:?}");
             }
             check_kind(&check.kind, &service.address, settings);

@@ -34,7 +34,7 @@ fn in_a_network_without_mapped_ports_labels_choose_network_ports_and_check_port(
     assert_eq!(more.services().len(), 2, "what is declared is as reachable as what is exposed");
     let checked =
         alone(web.clone().label("SERVICE_CHECK_TCP", "true").label("SERVICE_CHECK_PORT", "9100"), &settings());
-    let CheckKind::Tcp { address, .. } = &checked.services()[0].checks[1].kind else { panic!("no TCP check") };
+    let CheckKind::Tcp { address, .. } = &*checked.services()[0].checks[1].kind else { panic!("no TCP check") };
     assert_eq!(address, "192.0.2.50:9100");
     let trusted = with(|publish| publish.use_ip_from_label = Some("ip".into()));
     assert_eq!(alone(web.label("ip", "203.0.113.7"), &trusted).services()[0].address, "203.0.113.7");

@@ -18,7 +18,7 @@ fn the_plainest_container_is_registered_as_registrator_would() {
     assert_eq!(service.checks.len(), 1);
     assert_eq!(service.checks[0].name, "Docker health of web");
     let hundred_years = std::time::Duration::from_secs(876_000 * 3600);
-    assert_eq!(service.checks[0].kind, CheckKind::Ttl { ttl: hundred_years });
+    assert_eq!(*service.checks[0].kind, CheckKind::Ttl { ttl: hundred_years });
     assert!(registration.notes.is_empty(), "{:?}", registration.notes);
     let reasons = &registration.planned()[0].reasons;
     assert_eq!(reasons["address"], "the host's address");
@@ -32,7 +32,7 @@ fn the_sites_ttl_is_the_docker_checks() {
     let mut settings = settings();
     settings.health_ttl = Some(std::time::Duration::from_secs(90));
     let registration = alone(container("web").publish("80", 8080), &settings);
-    assert_eq!(registration.services()[0].checks[0].kind, CheckKind::Ttl { ttl: std::time::Duration::from_secs(90) });
+    assert_eq!(*registration.services()[0].checks[0].kind, CheckKind::Ttl { ttl: std::time::Duration::from_secs(90) });
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn an_empty_setting_of_one_check_takes_the_setting_of_all_checks_away() {
         .label("SERVICE_WEIGHT", "7")
         .label("SERVICE_80_WEIGHTS_PASSING", "");
     let registration = alone(web, &settings());
-    let methods = registration.services()[0].checks.iter().filter_map(|check| match &check.kind {
+    let methods = registration.services()[0].checks.iter().filter_map(|check| match &*check.kind {
         CheckKind::Http { method, .. } => Some(method.as_deref()),
         _ => None,
     });
@@ -264,7 +264,7 @@ fn the_example_of_the_page_gives_what_the_page_says() {
     let registration = alone(web, &settings());
     let checks = registration.services()[0].checks.iter().map(|check| {
         let name = check.id.rsplit(':').next().unwrap().to_owned();
-        match &check.kind {
+        match &*check.kind {
             CheckKind::Http { probe, .. } | CheckKind::Tcp { probe, .. } => (name, probe.interval.as_secs()),
             _ => (name, 0),
         }
