@@ -32,12 +32,6 @@ async fn the_healing_check_passes_with_notes_costs_no_write_and_is_not_there_whe
     let (before, index) = (scene.catalog.of_node(&scene.node).await.unwrap(), scene.catalog.index().await);
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert_eq!(scene.catalog.index().await, index, "a watcher of the catalog was woken at rest");
-    scene.remora.terminate().await;
-    scene.consul_proxy.requests();
-    scene.remora.spawn();
-    scene.remora.ready().await;
-    scene.settled(SOON).await;
-    let (writes, _) = scene.writes();
-    assert!(writes.len() <= 1, "its own service at most: {writes:?}");
+    scene.a_restart_writes_no_service(SOON).await;
     assert_eq!(scene.catalog.of_node(&scene.node).await.unwrap(), before);
 }

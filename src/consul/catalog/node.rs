@@ -84,9 +84,8 @@ impl NodeIdentity {
             _ => {
                 let bare = node.meta.is_empty() && view.checks.values().all(|(check, _)| check.service.is_some());
                 let ours = view.services.values().all(|(service, _)| {
-                    let meta = |key: &str| service.meta.get(key);
-                    meta(Service::META_OWNER) == Some("remora")
-                        && meta(Service::META_ENGINE) == Some(self.engine.as_str())
+                    service.meta.get(Service::META_OWNER) == Some("remora")
+                        && service.meta.get(Service::META_ENGINE) == Some(self.engine.as_str())
                 });
                 if bare && ours && !view.services.is_empty() {
                     return Ok(());

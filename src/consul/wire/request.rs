@@ -208,11 +208,10 @@ pub(in crate::consul) fn encode(call: &'static str, body: &impl Serialize) -> Re
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use std::sync::Arc;
 
     use litemap::LiteMap;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::consul::model::{CheckTls, Probe, Status, TaggedAddress, Weights};
