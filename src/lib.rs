@@ -37,3 +37,4 @@ pub mod registration;
 mod scrub;
 pub mod telemetry;
 pub mod template;
+mod text;

@@ -351,7 +351,7 @@ async fn a_check_keeps_what_it_is_and_a_service_its_addresses_through_a_hundred_
     let mut web = marked("web-1", ENGINE);
     web.checks.push(check("web-1:1", Status::Critical, http));
     web.checks[1].deregister_after = Some(Duration::from_secs(90));
-    web.tagged_addresses.insert("lan_ipv6".to_owned(), TaggedAddress { address: "fd00::1".to_owned(), port: 8_080 });
+    web.tagged_addresses.insert("lan_ipv6".into(), TaggedAddress { address: "fd00::1".into(), port: 8_080 });
     web.weights = Some(Weights { passing: 7, warning: 2 });
     web.seal();
     registry.register(&web).await.unwrap();
@@ -374,7 +374,7 @@ async fn a_check_keeps_what_it_is_and_a_service_its_addresses_through_a_hundred_
     assert_eq!(service["TaggedAddresses"], json!({"lan_ipv6": {"Address": "fd00::1", "Port": 8_080}}));
     assert_eq!(service["Weights"], json!({"Passing": 7, "Warning": 2}));
     // A name that changes takes the checks along.
-    web.name = "api".to_owned();
+    web.name = "api".into();
     web.seal();
     registry.register(&web).await.unwrap();
     assert_eq!(check_row(&consul, "web-1:docker").await["ServiceName"], "api");

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use consul_wire::{at, client, config, web};
 use remora::config::{self, ConsulAddress, ConsulTls, Secret, Token};
 use remora::consul::{AgentRegistry, Class, Client, ClientError, ConsulError, Registry, Right, Status};
+use serde_json::json;
 use wiremock::matchers::{any, header, header_exists, method, path, query_param};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
@@ -103,6 +104,56 @@ async fn an_address_where_no_consul_answers_is_unknown_and_never_empty() {
 async fn a_null_list_is_an_empty_one() {
     let server = answering(ResponseTemplate::new(200).set_body_string("null")).await;
     assert!(registry(&server).read().await.unwrap().services.is_empty());
+}
+
+/// Half of the servers behind a balancer may be ill, and a look takes two lists.
+#[tokio::test]
+async fn a_list_is_asked_for_again_while_consul_is_unwell_and_not_without_end() {
+    let server = MockServer::start().await;
+    for status in [429, 503] {
+        Mock::given(any()).respond_with(ResponseTemplate::new(status)).up_to_n_times(1).mount(&server).await;
+    }
+    Mock::given(any())
+        .respond_with(ResponseTemplate::new(200).set_body_string("{}"))
+        .up_to_n_times(2)
+        .mount(&server)
+        .await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(500).set_body_string("no leader")).mount(&server).await;
+    let registry = registry(&server);
+    assert!(registry.read().await.unwrap().services.is_empty());
+    assert_eq!(server.received_requests().await.unwrap().len(), 4, "the third try, and one for the other list");
+    assert!(matches!(registry.read().await.unwrap_err(), ConsulError::Unwell { status: 500, .. }));
+    assert_eq!(server.received_requests().await.unwrap().len(), 7, "three tries");
+}
+
+/// Else it would keep the buffers of the longest one, as long as it is in use.
+#[tokio::test]
+async fn a_connection_that_carries_long_answers_is_closed_after_each() {
+    let list = |services: usize| {
+        let services =
+            (0..services).map(|number| (format!("web-{number}"), json!({"Service": "web", "Tags": ["x".repeat(900)]})));
+        serde_json::Value::Object(services.collect())
+    };
+    let server = MockServer::start().await;
+    let services = async |times, services| {
+        let answer = ResponseTemplate::new(200).set_body_json(list(services));
+        Mock::given(path("/v1/agent/services")).respond_with(answer).up_to_n_times(times).mount(&server).await;
+    };
+    services(2, 1_000).await;
+    services(2, 1).await;
+    let checks = ResponseTemplate::new(200).set_body_string("{}");
+    Mock::given(path("/v1/agent/checks")).respond_with(checks).mount(&server).await;
+    let registry = registry(&server);
+    for expected in [1_000, 1_000, 1, 1] {
+        assert_eq!(registry.read().await.unwrap().services.len(), expected);
+    }
+    let requests = server.received_requests().await.unwrap();
+    let closes = |request: &&Request| request.headers.get("connection").is_some_and(|it| it == "close");
+    let of = |list: &str| {
+        requests.iter().filter(|it| it.url.path().ends_with(list)).map(|it| closes(&it)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("services"), [false, true, true, false], "by what the last answer was");
+    assert_eq!(of("checks"), [false; 4]);
 }
 
 #[tokio::test]

@@ -81,20 +81,20 @@ fn bare(services: &[Service], node: &str) -> Vec<Op> {
     ];
     for it in services {
         let row = ServiceRow {
-            node: node.to_owned(),
+            node: node.into(),
             id: it.id.clone(),
             name: it.name.clone(),
             address: it.address.clone(),
             port: it.port,
             tags: it.tags.clone(),
-            meta: it.meta.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            meta: it.meta.clone(),
             ..ServiceRow::default()
         };
         ops.push(Op::Service(Write::Cas(0), row));
         for check in &it.checks {
             let row = CheckRow::of_node(node, &check.id, &check.name, check.status, "");
             let service = Some((it.id.clone(), it.name.clone()));
-            ops.push(Op::Check(Write::Cas(0), CheckRow { service, notes: check.notes.to_string(), ..row }));
+            ops.push(Op::Check(Write::Cas(0), CheckRow { service, notes: check.notes.clone(), ..row }));
         }
     }
     ops

@@ -9,23 +9,21 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use remora::config::{Deregister, HostAddress, Publish};
 use remora::docker::{Lens, Sight, inspect};
 use remora::registration::{Peers, Registration, Settings, Verdict, register};
 use serde_json::{Map, Value, json};
 
-struct Others(Vec<Arc<Sight>>);
+struct Others(Vec<Sight>);
 
 impl Peers for Others {
     fn is_gone(&self, _: &str) -> bool {
         false
     }
 
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
-        let is_it =
-            |sight: &&Arc<Sight>| sight.container.id.as_str() == id_or_name || sight.container.name == id_or_name;
+    fn find(&self, id_or_name: &str) -> Option<Sight> {
+        let is_it = |sight: &&Sight| sight.container.id.as_str() == id_or_name || sight.container.name == id_or_name;
         self.0.iter().find(is_it).cloned()
     }
 }
@@ -107,7 +105,7 @@ fn every_recorded_container_is_registered_as_expected() {
     for path in cases {
         let mut case: Value =
             serde_json::from_str(&fs::read_to_string(&path).expect("a file")).expect("a case in JSON");
-        let peers = case["peers"].as_array().expect("peers").iter().map(|document| Arc::new(sight(&case, document)));
+        let peers = case["peers"].as_array().expect("peers").iter().map(|document| sight(&case, document));
         let registration = register(&sight(&case, &case["container"]), &Others(peers.collect()), &settings(&case));
         let actual = shown(&registration);
         assert!(!actual.to_string().contains("hidden"), "an environment value that is no key has come through");

@@ -886,7 +886,7 @@ async fn hostile_labels_hurt_nobody_else() {
     }
     seconds(20).await;
     assert_eq!(world.status("n1:good:80").unwrap().0, Status::Passing);
-    assert_eq!(world.consul.snapshot().services[&own].name, "remora");
+    assert_eq!(world.consul.snapshot().services[own.as_str()].name, "remora");
     let tried = world.wire.count();
     seconds(60).await;
     assert!(world.wire.count() - tried < 600, "{} writes in a minute", world.wire.count() - tried);

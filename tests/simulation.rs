@@ -408,7 +408,7 @@ impl History {
 
     /// Somebody's hands in what is ours.
     fn edit(&mut self) {
-        let ours: Vec<String> = (self.world.consul.snapshot().services.values())
+        let ours: Vec<_> = (self.world.consul.snapshot().services.values())
             .filter(|service| service.meta.get("remora-engine").is_some_and(|engine| engine == "ENGINE000001"))
             .map(|service| service.id.clone())
             .collect();
@@ -425,15 +425,15 @@ impl History {
             let Some(service) = snapshot.services.get_mut(&id).map(Arc::make_mut) else { return };
             match kind {
                 1 => service.port ^= 1,
-                2 => service.tags.push("edited".to_owned()),
+                2 => service.tags = service.tags.iter().cloned().chain(["edited".into()]).collect(),
                 3 => service.checks.clear(),
                 4 => {
-                    let check = ActualCheck { status: Status::Warning, output: "edited".to_owned() };
+                    let check = ActualCheck { status: Status::Warning, output: "edited".into() };
                     service.checks.iter_mut().for_each(|(_, old)| *old = check.clone());
                 }
                 _ => {
-                    let check = ActualCheck { status: Status::Critical, output: String::new() };
-                    service.checks.insert(format!("{id}:more"), check);
+                    let check = ActualCheck { status: Status::Critical, output: "".into() };
+                    service.checks.insert(format!("{id}:more").into(), check);
                 }
             }
         });

@@ -67,7 +67,7 @@ async fn measure(checks: u64, period: Duration) {
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address: SocketAddr = line.trim().parse().unwrap();
     let before = resident();
-    let wants: BTreeMap<String, Wanted> = (0..checks)
+    let wants: BTreeMap<_, Wanted> = (0..checks)
         .map(|number| {
             let check = Arc::new(check(number, address));
             (check.id.clone(), Wanted { check, status: Status::Critical })
@@ -111,8 +111,8 @@ async fn measure(checks: u64, period: Duration) {
 
 fn check(number: u64, address: SocketAddr) -> Check {
     Check {
-        id: format!("service-{number}:http"),
-        name: "HTTP".to_owned(),
+        id: format!("service-{number}:http").into(),
+        name: "HTTP".into(),
         notes: "".into(),
         kind: Arc::new(CheckKind::Http {
             url: format!("http://{address}/health/{number}"),
@@ -123,7 +123,7 @@ fn check(number: u64, address: SocketAddr) -> Check {
             tls: CheckTls::default(),
         }),
         status: Status::Critical,
-        output: String::new(),
+        output: "".into(),
         deregister_after: None,
         success_before_passing: 0,
         failures_before_critical: 0,

@@ -195,22 +195,22 @@ async fn keys(call: &str, store: &KvStore, answers: &[Answer]) {
 
 fn service() -> Service {
     let check = Check {
-        id: "n1:web:80:docker".to_owned(),
-        name: "docker".to_owned(),
+        id: "n1:web:80:docker".into(),
+        name: "docker".into(),
         notes: "".into(),
         kind: Arc::new(CheckKind::Ttl { ttl: Duration::from_secs(60) }),
         status: Status::Passing,
-        output: String::new(),
+        output: "".into(),
         deregister_after: None,
         success_before_passing: 0,
         failures_before_critical: 0,
     };
     let mut service = Service {
-        id: "n1:web:80".to_owned(),
-        name: "web".to_owned(),
-        address: "192.0.2.10".to_owned(),
+        id: "n1:web:80".into(),
+        name: "web".into(),
+        address: "192.0.2.10".into(),
         port: 80,
-        tags: vec!["a".to_owned()],
+        tags: ["a".into()].into(),
         meta: remora::consul::Meta::default(),
         tagged_addresses: litemap::LiteMap::new(),
         weights: None,

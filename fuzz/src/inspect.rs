@@ -53,7 +53,7 @@ fn registered(container: &Container, lens: &Lens) {
     assert!(container.labels.iter().all(|(label, _)| lens.keeps(label)));
     assert!(container.service_env.iter().all(|(name, _)| name.starts_with("SERVICE_")));
     assert!(container.bindings.iter().all(|(port, all)| port.number != 0 && all.iter().all(|one| one.host_port != 0)));
-    assert!(container.exposed.iter().all(|port| port.number != 0));
+    assert!(container.exposed.keys().all(|port| port.number != 0));
     assert!(container.stop_timeout.as_secs() <= 3600 && container.stop_signal.0 != 0);
     if let Some(health) = &container.health {
         assert!(is_shown(&health.output, Health::OUTPUT_LIMIT), "{:?}", health.output);

@@ -32,7 +32,7 @@ struct World {
     /// Lists under way, and when they were asked for.
     lists: Vec<(Listing, Instant)>,
     /// What everybody has been told.
-    told: BTreeMap<ContainerId, Arc<Sight>>,
+    told: BTreeMap<ContainerId, Sight>,
     /// Something happened that no event will tell, and no list that was asked for since has arrived.
     missed: bool,
     changes: u64,
@@ -114,10 +114,10 @@ impl World {
         self.changes += 1;
         let before = self.containers.get(id).map(|container| Container::clone(container));
         let mut container = before.unwrap_or_else(|| Container { id: id.clone(), ..bare(id.as_str()) });
-        let stamp = stamp(self.time());
+        let stamp = Some(self.time());
         match &kind {
-            EventKind::Start => stamp.clone_into(&mut container.started_at),
-            EventKind::Die => stamp.clone_into(&mut container.finished_at),
+            EventKind::Start => container.started_at = stamp,
+            EventKind::Die => container.finished_at = stamp,
             _ => {}
         }
         if state == State::Restarting {
@@ -125,7 +125,7 @@ impl World {
         }
         container.state = state;
         // Something that a registration depends on is another one each time.
-        container.labels.insert("SERVICE_TAGS".to_owned(), self.changes.to_string());
+        container.labels.insert("SERVICE_TAGS".into(), self.changes.to_string().into());
         self.containers.insert(id.clone(), Arc::new(container));
         self.emit(id, kind);
     }
@@ -311,16 +311,8 @@ impl World {
             self.ledger.len(),
             self.containers.len()
         );
-        let settled = |sight: &Arc<Sight>| !sight.draining || sight.container.state != State::Running;
+        let settled = |sight: &Sight| !sight.draining || sight.container.state != State::Running;
         assert!(self.told.values().all(settled), "a container that runs drains for ever: {:?}", self.told);
         assert!(self.told.values().all(|sight| !sight.settling), "it settles for ever");
     }
-}
-
-/// As the engine writes it.
-fn stamp(EventTime(nanoseconds): EventTime) -> String {
-    let seconds = (nanoseconds - BEGINNING) / 1_000_000_000;
-    let (day, rest) = (seconds / 86_400, seconds % 86_400);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("2026-01-{:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", 1 + day % 28, nanoseconds % 1_000_000_000)
 }

@@ -2,25 +2,24 @@
 //! settings. One line of the input per fact, so that a finding can be read (`label SERVICE_80_NAME=web`).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use litemap::LiteMap;
 use remora::config::{Bindings, Deregister, HostAddress, Names, PortTags, Publish};
 use remora::consul::{CheckKind, Service};
 use remora::docker::{
-    Binding, Container, ContainerId, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Sight, Signal, State,
+    Binding, Container, ContainerId, EventTime, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Sight, Signal,
+    State,
 };
 use remora::heal::policy::policy;
 use remora::registration::{Peers, Registration, Settings, Verdict, depends_on, left_out, register};
 
 /// Nobody else, or one owner of a network stack.
-pub struct Others(pub Vec<Arc<Sight>>);
+pub struct Others(pub Vec<Sight>);
 
 impl Peers for Others {
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
-        let is_it =
-            |sight: &&Arc<Sight>| sight.container.name == id_or_name || sight.container.id.as_str() == id_or_name;
+    fn find(&self, id_or_name: &str) -> Option<Sight> {
+        let is_it = |sight: &&Sight| sight.container.name == id_or_name || sight.container.id.as_str() == id_or_name;
         self.0.iter().find(is_it).cloned()
     }
 
@@ -33,7 +32,7 @@ pub fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (container, settings, draining, settling) = read(&text);
     let sight = Sight { container: container.into(), draining, settling };
-    let others = Others(vec![Arc::new(Sight { container: owner().into(), draining: false, settling: false })]);
+    let others = Others(vec![Sight { container: owner().into(), draining: false, settling: false }]);
     let registration = register(&sight, &others, &settings);
     check(&registration, &settings, &sight.container);
     assert_eq!(registration, register(&sight, &others, &settings), "the same input gives the same output");
@@ -112,7 +111,7 @@ pub fn check(registration: &Registration, settings: &Settings, container: &Conta
         assert_eq!(service.checks[0].id, format!("{}:docker", service.id));
         for check in &service.checks {
             assert!(check_ids.insert(check.id.to_lowercase()), "check {} twice", check.id);
-            let end = check.id.strip_prefix(&service.id).is_some_and(|end| end.starts_with(':'));
+            let end = check.id.strip_prefix(&*service.id).is_some_and(|end| end.starts_with(':'));
             assert!(end || check.id == format!("service:{}", service.id), "{}", check.id);
             for text in [&*check.id, &*check.name, &*check.notes, &*check.output] {
                 assert!(is_shown(text, 5000), "{text:?}");
@@ -190,12 +189,12 @@ pub fn settings() -> Settings {
 pub fn bare(name: &str) -> Container {
     Container {
         id: ContainerId::new("cd".repeat(32)),
-        name: name.to_owned(),
-        image: "repo/app:1".to_owned(),
-        image_id: format!("sha256:{}", "cd".repeat(32)),
-        created: "2026-01-01T00:00:00Z".to_owned(),
-        started_at: "2026-01-01T00:00:01Z".to_owned(),
-        finished_at: "0001-01-01T00:00:00Z".to_owned(),
+        name: name.into(),
+        image: "repo/app:1".into(),
+        image_id: format!("sha256:{}", "cd".repeat(32)).into(),
+        created: EventTime::parse("2026-01-01T00:00:00Z"),
+        started_at: EventTime::parse("2026-01-01T00:00:01Z"),
+        finished_at: None,
         state: State::Running,
         exit_code: 0,
         oom_killed: false,
@@ -205,7 +204,7 @@ pub fn bare(name: &str) -> Container {
         service_env: LiteMap::new(),
         network_mode: NetworkMode::Bridge,
         networks: LiteMap::new(),
-        exposed: BTreeSet::new(),
+        exposed: LiteMap::new(),
         bindings: LiteMap::new(),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),
@@ -225,8 +224,9 @@ fn owner() -> Container {
 fn bind(container: &mut Container, port: Option<Port>, address: &str, host_port: u16) {
     let (Some(port), Ok(host_ip)) = (port, address.parse()) else { return };
     if host_port != 0 {
-        container.exposed.insert(port);
-        container.bindings.entry(port).or_default().push(Binding { host_ip, host_port });
+        container.exposed.insert(port, ());
+        let bindings = container.bindings.entry(port).or_default();
+        *bindings = bindings.iter().copied().chain([Binding { host_ip, host_port }]).collect();
     }
 }
 
@@ -246,18 +246,18 @@ fn read(text: &str) -> (Container, Settings, bool, bool) {
         let words: Vec<&str> = rest.split(' ').collect();
         match (word, &words[..]) {
             ("label", _) => {
-                drop(rest.split_once('=').map(|(k, v)| container.labels.insert(k.to_owned(), v.replace('␤', "\n"))))
+                drop(rest.split_once('=').map(|(k, v)| container.labels.insert(k.into(), v.replace('␤', "\n").into())))
             }
             ("env", _) => {
                 let pair = rest.split_once('=').filter(|(key, _)| key.starts_with("SERVICE_"));
-                drop(pair.map(|(key, value)| container.service_env.insert(key.to_owned(), value.to_owned())));
+                drop(pair.map(|(key, value)| container.service_env.insert(key.into(), value.into())));
             }
             ("port", [text, address, number]) => {
                 bind(&mut container, port(text), address, number.parse().unwrap_or(0));
             }
-            ("expose", [text, ..]) => container.exposed.extend(port(text)),
+            ("expose", [text, ..]) => container.exposed.extend(port(text).map(|port| (port, ()))),
             ("net", [name, address, ..]) => {
-                let endpoint = container.networks.entry((*name).to_owned()).or_default();
+                let endpoint = container.networks.entry((*name).into()).or_default();
                 match address.parse() {
                     Ok(std::net::IpAddr::V4(v4)) => endpoint.ipv4 = Some(v4),
                     Ok(std::net::IpAddr::V6(v6)) => endpoint.ipv6 = Some(v6),
@@ -266,16 +266,16 @@ fn read(text: &str) -> (Container, Settings, bool, bool) {
             }
             ("mode", ["host"]) => container.network_mode = NetworkMode::Host,
             ("mode", ["none"]) => container.network_mode = NetworkMode::None,
-            ("mode", ["container", owner]) => container.network_mode = NetworkMode::Container((*owner).to_owned()),
-            ("mode", [name, ..]) => container.network_mode = NetworkMode::Named((*name).to_owned()),
-            ("image", _) => rest.clone_into(&mut container.image),
-            ("name", _) => rest.clone_into(&mut container.name),
+            ("mode", ["container", owner]) => container.network_mode = NetworkMode::Container((*owner).into()),
+            ("mode", [name, ..]) => container.network_mode = NetworkMode::Named((*name).into()),
+            ("image", _) => container.image = rest.into(),
+            ("name", _) => container.name = rest.into(),
             ("tags", _) => settings.publish.tags = Some(rest.to_owned()),
             ("state", [state, code @ ..]) => {
                 container.state = state_of(state);
                 container.exit_code = code.first().and_then(|code| code.parse().ok()).unwrap_or(0);
             }
-            ("health", [status, output @ ..]) => container.health = Some(health(status, &output.join(" "))),
+            ("health", [status, output @ ..]) => container.health = Some(Box::new(health(status, &output.join(" ")))),
             ("set", words) => words.iter().for_each(|word| set(word, &mut settings, &mut draining, &mut settling)),
             _ => {}
         }
@@ -292,7 +292,7 @@ fn state_of(word: &str) -> State {
         "removing" => State::Removing,
         "exited" => State::Exited,
         "dead" => State::Dead,
-        other => State::Unknown(other.to_owned()),
+        other => State::Unknown(other.into()),
     }
 }
 
@@ -303,7 +303,7 @@ fn health(status: &str, output: &str) -> Health {
         "unhealthy" => HealthStatus::Unhealthy,
         _ => HealthStatus::Unknown,
     };
-    Health { status, failing_streak: 1, exit_code: Some(1), output: output.to_owned() }
+    Health { status, failing_streak: 1, exit_code: Some(1), output: output.into() }
 }
 
 fn set(word: &str, settings: &mut Settings, draining: &mut bool, settling: &mut bool) {

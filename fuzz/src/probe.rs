@@ -86,12 +86,12 @@ fn kind(way: &[u8], address: SocketAddr) -> Option<CheckKind> {
 
 fn check(kind: CheckKind) -> Check {
     Check {
-        id: "n1:web:80:http".to_owned(),
-        name: "http".to_owned(),
+        id: "n1:web:80:http".into(),
+        name: "http".into(),
         notes: "".into(),
         kind: Arc::new(kind),
         status: Status::Critical,
-        output: String::new(),
+        output: "".into(),
         deregister_after: None,
         success_before_passing: 0,
         failures_before_critical: 0,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::literal;
 use litemap::LiteMap;
 
 use super::way::{self, Mode, Way};
@@ -116,17 +117,17 @@ pub fn own_service(settings: &Settings, http: Option<SocketAddr>, mode: Mode) ->
         ("mode", mode.as_str().to_owned()),
     ];
     let mut service = Service {
-        name: "remora".to_owned(),
-        address: advertised.unwrap_or_default(),
+        name: literal!("remora"),
+        address: advertised.unwrap_or_default().into(),
         port: reachable.map_or(0, |at| at.port()),
-        tags: Vec::new(),
+        tags: Arc::default(),
         meta: pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         tagged_addresses: LiteMap::new(),
         weights: None,
         enable_tag_override: false,
         checks: vec![Check {
-            id: format!("{id}:agent"),
-            name: format!("Remora on {}", settings.node),
+            id: arcstr::format!("{id}:agent"),
+            name: arcstr::format!("Remora on {}", settings.node),
             notes: match mode {
                 Mode::Agent => {
                     "Fed by Remora itself every 10 s. Critical: Remora does not run here, or cannot see Docker; what it \
@@ -140,7 +141,7 @@ pub fn own_service(settings: &Settings, http: Option<SocketAddr>, mode: Mode) ->
             .into(),
             kind: Arc::new(CheckKind::Ttl { ttl: worker::OWN_TTL }),
             status: Status::Warning,
-            output: "starting".to_owned(),
+            output: literal!("starting"),
             deregister_after: Some(OWN_REAP),
             success_before_passing: 0,
             failures_before_critical: 0,

@@ -20,7 +20,7 @@ const CHAIN: usize = 16;
 
 /// The containers whose network stacks are shared, looked at one by one.
 #[derive(Default)]
-struct Looked(HashMap<String, Arc<Sight>>);
+struct Looked(HashMap<String, Sight>);
 
 impl Peers for Looked {
     /// Whoever is not found here could not be inspected.
@@ -28,7 +28,7 @@ impl Peers for Looked {
         !self.0.contains_key(id_or_name)
     }
 
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
+    fn find(&self, id_or_name: &str) -> Option<Sight> {
         self.0.get(id_or_name).cloned()
     }
 }
@@ -78,7 +78,7 @@ fn given_up(snapshot: &Snapshot, container: &str) -> Option<String> {
     let of_container = |actual: &&Arc<ActualService>| actual.is_of(container);
     let check = |actual: &Arc<ActualService>| actual.checks.get(&Service::healing_check_id(&actual.id)).cloned();
     let critical = snapshot.services.values().filter(of_container).filter_map(check);
-    critical.filter(|check| check.status == Status::Critical).map(|check| check.output).next()
+    critical.filter(|check| check.status == Status::Critical).map(|check| check.output.to_string()).next()
 }
 
 /// Follows `container:` networks to their owner.
@@ -89,7 +89,7 @@ async fn chain(engine: &DockerEngine, mode: &NetworkMode) -> Looked {
         let NetworkMode::Container(owner) = mode else { break };
         let Ok(container) = engine.inspect(&owner).await else { break };
         mode = container.network_mode.clone();
-        looked.0.insert(owner, Arc::new(Sight { container: container.into(), draining: false, settling: false }));
+        looked.0.insert(owner.to_string(), Sight { container: container.into(), draining: false, settling: false });
     }
     looked
 }
@@ -138,7 +138,7 @@ fn as_text(
 /// under the id with the container's short one behind it.
 fn registered_as<'a>(snapshot: &'a Snapshot, service: &Service, container: &str) -> Option<&'a ActualService> {
     let of_container = |actual: &&Arc<ActualService>| actual.is_of(container);
-    let own = format!("{}:{}", service.id, ContainerId::new(container).short());
+    let own = arcstr::format!("{}:{}", service.id, ContainerId::new(container).short());
     [&service.id, &own].into_iter().filter_map(|id| snapshot.services.get(id)).find(of_container).map(AsRef::as_ref)
 }
 
@@ -303,9 +303,9 @@ mod tests {
     #[test]
     fn a_label_can_forge_no_line_and_give_the_terminal_no_order() {
         let mut planned = planned();
-        planned.service.tags = vec!["a\n  port            443".to_owned(), "\u{1b}[2J".to_owned()];
+        planned.service.tags = ["a\n  port            443", "\u{1b}[2J"].map(Into::into).into();
         planned.service.meta = planned.service.meta.with("k\r", "\u{9b}31m");
-        planned.service.name = "x\ny".to_owned();
+        planned.service.name = "x\ny".into();
         let mut text = String::new();
         service(&mut text, &planned, "c", &Err("Consul\nis away".to_owned()));
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");

@@ -4,7 +4,6 @@
 //! whoever runs this is not the agent, and never speaks for it ([`Book::say`]).
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -73,7 +72,7 @@ async fn sync(config: &Config, clients: Clients, dry_run: bool) -> anyhow::Resul
     }
     let live = listing.containers.into_iter().filter(|line| line.live).map(|line| line.id).collect();
     let mut failed = look(&engine, &mut book, live).await;
-    book.reading();
+    drop(book.reading());
     let snapshot = registry.read().await?;
     book.read(&snapshot, Instant::now(), || 0.5);
     // Whoever calls this has made up their mind.
@@ -129,9 +128,7 @@ async fn look(engine: &DockerEngine, book: &mut Book, ids: Vec<ContainerId>) -> 
     let mut looks = futures_util::stream::iter(looks).buffer_unordered(LOOKS);
     while let Some((id, result)) = looks.next().await {
         let seen = match result {
-            Ok(container) => {
-                Seen::Here(Arc::new(Sight { container: container.into(), draining: false, settling: false }))
-            }
+            Ok(container) => Seen::Here(Sight { container: container.into(), draining: false, settling: false }),
             Err(DockerError::NotFound(_)) => Seen::Gone,
             Err(error) => {
                 complain(&format!("container {id}: {error}; what is registered for it is left alone"));

@@ -20,6 +20,11 @@ use super::wire::{self, ServiceBody, UpdateBody, encode, go_duration};
 /// [`Registry::changed`] takes, should a proxy answer at once what Consul would hold.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
+/// Tries for each list, and about so long between two: a Consul that is unwell as a whole is asked less than once in a second all
+/// the same, because whole looks at it grow rarer.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(300);
+
 /// The one field that a label can ask for and that Consul 1.8 does not know: it refuses the whole body for it. A label must
 /// not cost a registration, so such a Consul gets the definition without it.
 const SERVER_NAME: &str = "TLSServerName";
@@ -63,8 +68,18 @@ impl AgentRegistry {
         &self.client
     }
 
+    /// One of the lists, with another try or two where Consul says that it is unwell: a look takes two lists, and while one of them is
+    /// not to be had nothing is written either. Of two servers behind a balancer one may be ill for long.
     pub(super) async fn list(&self, name: &'static str, path: &[&str]) -> Result<Vec<u8>, ConsulError> {
-        match self.client.call(Call::get(name, path)).await {
+        let mut tries = TRIES;
+        let answer = loop {
+            tries -= 1;
+            match self.client.call(Call::get(name, path)).await {
+                Err(ConsulError::Unwell { .. }) if tries > 0 => sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await,
+                answer => break answer,
+            }
+        };
+        match answer {
             Ok(answer) => Ok(answer.body),
             // Every Consul has these lists: whoever does not know them is no Consul.
             Err(ConsulError::NotFound { call, .. }) => Err(ConsulError::Unreadable {
@@ -144,6 +159,10 @@ impl AgentRegistry {
 
 impl Registry for AgentRegistry {
     async fn read(&self) -> Result<Arc<Snapshot>, ConsulError> {
+        self.read_after(Vec::new()).await
+    }
+
+    async fn read_after(&self, written: Vec<Arc<ActualService>>) -> Result<Arc<Snapshot>, ConsulError> {
         // One after the other, in this order: a service is registered together with its checks, so whoever is in the first
         // list has its checks in the second. The other way round, or at once, a service registered meanwhile would look
         // as if its checks were missing.
@@ -155,11 +174,18 @@ impl Registry for AgentRegistry {
             return Ok(Arc::clone(&seen.snapshot));
         }
         let older = seen.as_ref().map(|seen| Arc::clone(&seen.snapshot)).unwrap_or_default();
-        let fresh = wire::snapshot(&services, &checks, &older)?;
+        let fresh = wire::snapshot(&services, &checks, &older.with(written))?;
         // Something changed that nobody reads: still the same picture.
         let snapshot = if *older == fresh { older } else { Arc::new(fresh) };
         *seen = Some(Seen { services: hashes.0, checks: hashes.1, snapshot: Arc::clone(&snapshot) });
         Ok(snapshot)
+    }
+
+    fn keep(&self, snapshot: &Arc<Snapshot>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = seen.as_mut().filter(|seen| seen.snapshot == *snapshot) {
+            seen.snapshot = Arc::clone(snapshot);
+        }
     }
 
     async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {

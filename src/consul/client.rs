@@ -8,11 +8,12 @@
 //! * `in_use`: which of several addresses is used.
 //! * `exchange`: one request and its answer.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 mod exchange;
 mod in_use;
@@ -52,7 +53,13 @@ struct Shared {
     auth: Option<(String, config::Secret)>,
     /// `ns` and `partition`.
     scope: Vec<(&'static str, String)>,
+    /// Calls whose last answer was longer than [`LONG`].
+    long: Mutex<HashSet<&'static str>>,
 }
+
+/// A connection keeps the buffers that its longest answer needed, of a thousand services nearly a megabyte. One that carries an
+/// answer of more than two hundred services is closed after it; another one costs less than such an answer.
+const LONG: usize = 256 << 10;
 
 /// One request. Paths are given as segments, so that an id with a slash in it stays one segment.
 pub(super) struct Call<'a> {
@@ -135,7 +142,15 @@ impl Client {
             .filter_map(|(key, value)| Some((key, value.clone()?)))
             .collect();
         let (in_use, told) = (InUse::new(1 + config.others.len()), config.told_addresses());
-        let shared = Shared { targets: Arc::new(targets), in_use, told, token, auth: config.auth.clone(), scope };
+        let shared = Shared {
+            targets: Arc::new(targets),
+            in_use,
+            told,
+            token,
+            auth: config.auth.clone(),
+            scope,
+            long: Mutex::default(),
+        };
         Ok(Self { shared: Arc::new(shared), timeout: CALL_TIMEOUT })
     }
 
@@ -228,7 +243,20 @@ impl Client {
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
-        exchange(call, request, &target.address, timeout).await
+        if self.long().contains(call.name) {
+            request = request.header(CONNECTION, "close");
+        }
+        let outcome = exchange(call, request, &target.address, timeout).await;
+        match &outcome {
+            Ok(answer) if answer.body.len() > LONG => drop(self.long().insert(call.name)),
+            Ok(_) => drop(self.long().remove(call.name)),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    fn long(&self) -> MutexGuard<'_, HashSet<&'static str>> {
+        self.shared.long.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -33,6 +33,14 @@ impl Registry for EitherRegistry {
         either!(self, it => it.read().await)
     }
 
+    async fn read_after(&self, written: Vec<Arc<ActualService>>) -> Result<Arc<Snapshot>, ConsulError> {
+        either!(self, it => it.read_after(written).await)
+    }
+
+    fn keep(&self, snapshot: &Arc<Snapshot>) {
+        either!(self, it => it.keep(snapshot));
+    }
+
     async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {
         either!(self, it => it.find(service_id).await)
     }

@@ -50,7 +50,7 @@ impl Member {
     #[must_use]
     pub fn check(&self, status: Status, output: &str) -> CheckRow {
         let (name, notes) = self.check.as_ref().map_or((NODE_CHECK_NAME, ""), |check| (&check.name, &check.notes));
-        CheckRow { notes: notes.to_owned(), ..CheckRow::of_node(&self.name, NODE_CHECK, name, status, output) }
+        CheckRow { notes: notes.into(), ..CheckRow::of_node(&self.name, NODE_CHECK, name, status, output) }
     }
 
     /// What to compare with: the index of its check, 0 where there is none.

@@ -1,27 +1,29 @@
-//! The meta of a service: pairs of texts that stay as they are for as long as it is registered. In one piece of memory, and shared
-//! by its clones: with a map of them on either side of every comparison a fifth of all that is kept of a container would be this.
+//! The meta of a service: pairs of texts that stay as they are for as long as it is registered. Shared by its clones, and its texts
+//! with whoever else has them: the keys are those of every other service, the container's id is a key of a dozen maps.
 
 use std::fmt;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
 use serde::{Serialize, Serializer};
+
+use crate::text::Texts;
 
 /// Texts by key, in the order of their keys.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Meta(Arc<Packed>);
-
-/// All keys and values, one after the other, and where each of them ends.
-#[derive(PartialEq, Eq, Default)]
-struct Packed {
-    text: Box<str>,
-    ends: Box<[usize]>,
-}
+pub struct Meta(Arc<[(ArcStr, ArcStr)]>);
 
 impl Meta {
     /// The text under this key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.iter().find(|(known, _)| *known == key).map(|(_, value)| value)
+        self.text(key).map(ArcStr::as_str)
+    }
+
+    /// The text under this key, to be shared.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&ArcStr> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value)
     }
 
     /// Whether there is a text under this key.
@@ -32,10 +34,7 @@ impl Meta {
 
     /// Keys and texts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let Packed { text, ends } = &*self.0;
-        let mut start = 0;
-        let mut next = move |end: usize| text.get(std::mem::replace(&mut start, end)..end).unwrap_or_default();
-        ends.as_chunks::<2>().0.iter().map(move |[key, value]| (next(*key), next(*value)))
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The texts, in the order of their keys.
@@ -46,53 +45,66 @@ impl Meta {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.ends.len() / 2
+        self.0.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.ends.is_empty()
+        self.0.is_empty()
     }
 
     /// The same with this text under this key.
     #[must_use]
     pub fn with(&self, key: &str, value: &str) -> Self {
-        self.iter().filter(|(known, _)| *known != key).chain([(key, value)]).collect()
+        self.others(key).chain([(key.into(), value.into())]).collect()
     }
 
     /// The same without this key.
     #[must_use]
     pub fn without(&self, key: &str) -> Self {
-        self.iter().filter(|(known, _)| *known != key).collect()
+        self.others(key).collect()
+    }
+
+    fn others(&self, key: &str) -> impl Iterator<Item = (ArcStr, ArcStr)> {
+        self.0.iter().filter(move |(known, _)| known != key).cloned()
     }
 
     /// Shares its memory with another one that says the same.
     pub fn share(&mut self, other: &Self) {
-        if !Arc::ptr_eq(&self.0, &other.0) && self == other {
-            *self = other.clone();
+        if self == other {
+            self.0 = Arc::clone(&other.0);
         }
+    }
+
+    /// Shares its texts with those that others have too, and with those of its container. A hash (`alone`) nobody else has.
+    pub fn share_texts(&mut self, texts: &mut Texts, own: &[&ArcStr], alone: &str) {
+        let shared = self.0.iter().cloned().map(|(key, value)| {
+            let value = match own.iter().find(|own| ***own == value) {
+                Some(own) => (*own).clone(),
+                None if key == alone => value,
+                None => texts.shared(value),
+            };
+            (texts.shared(key), value)
+        });
+        self.0 = shared.collect();
     }
 }
 
 /// Of two texts under one key the later one counts.
-impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Meta {
+impl<K: Into<ArcStr>, V: Into<ArcStr>> FromIterator<(K, V)> for Meta {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut pairs: Vec<(K, V)> = pairs.into_iter().collect();
+        let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         // It keeps the order of those that are alike.
-        pairs.sort_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
-        let last = |at: &usize| match (pairs.get(*at), pairs.get(at + 1)) {
-            (Some((one, _)), Some((next, _))) => one.as_ref() != next.as_ref(),
-            _ => true,
-        };
-        let (mut text, mut ends) = (String::new(), Vec::new());
-        for (key, value) in (0..pairs.len()).filter(last).filter_map(|at| pairs.get(at)) {
-            for part in [key.as_ref(), value.as_ref()] {
-                text.push_str(part);
-                ends.push(text.len());
+        pairs.sort_by(|(one, _): &(ArcStr, ArcStr), (other, _)| one.cmp(other));
+        pairs.dedup_by(|later, earlier| {
+            let alike = later.0 == earlier.0;
+            if alike {
+                std::mem::swap(later, earlier);
             }
-        }
-        Self(Arc::new(Packed { text: text.into(), ends: ends.into() }))
+            alike
+        });
+        Self(pairs.into())
     }
 }
 
@@ -124,13 +136,27 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_alike_in_one_piece_is_not_the_same() {
+    fn one_copy_of_what_is_the_same() {
         let meta = |key: &str, value: &str| Meta::from_iter([(key, value)]);
-        assert_ne!(meta("ab", "c"), meta("a", "bc"));
         let (mut one, other) = (meta("a", "b"), meta("a", "b"));
         one.share(&other);
         assert!(Arc::ptr_eq(&one.0, &other.0));
         one.share(&meta("a", "c"));
         assert_eq!(one, other);
+    }
+
+    #[test]
+    fn texts_are_shared_but_for_those_that_nobody_else_has() {
+        let (mut texts, id) = (Texts::default(), ArcStr::from("id"));
+        let mut metas = ["1", "1"].map(|hash| Meta::from_iter([("id", "id"), ("node", "n1"), ("hash", hash)]));
+        let before = metas.clone();
+        for meta in &mut metas {
+            meta.share_texts(&mut texts, &[&id], "hash");
+        }
+        let [one, other] = &metas;
+        let same = |key: &str| ArcStr::ptr_eq(one.text(key).unwrap(), other.text(key).unwrap());
+        assert_eq!(["hash", "id", "node"].map(same), [false, true, true]);
+        assert!(ArcStr::ptr_eq(one.text("id").unwrap(), &id));
+        assert_eq!(metas, before);
     }
 }

@@ -6,11 +6,14 @@ use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
 use serde::{Serialize, Serializer};
 
 use super::meta::Meta;
+use crate::exact::exact;
 use crate::telemetry::Standing;
+use crate::text::share;
 
 /// Status of a check. Consul accepts exactly these three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -82,7 +85,7 @@ impl Default for Weights {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TaggedAddress {
     /// An IP address without brackets.
-    pub address: String,
+    pub address: ArcStr,
     /// The port at that address.
     pub port: u16,
 }
@@ -91,20 +94,20 @@ pub struct TaggedAddress {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {
     /// Unique on its Consul agent; case-insensitive in the catalog.
-    pub id: String,
+    pub id: ArcStr,
     /// The name under which clients find it.
-    pub name: String,
+    pub name: ArcStr,
     /// IP address (or, for a portless service, possibly empty: Consul then uses the node's).
-    pub address: String,
+    pub address: ArcStr,
     /// 0 for a service without a port.
     pub port: u16,
     /// In the order in which they were given, without doubles.
-    pub tags: Vec<String>,
+    pub tags: Arc<[ArcStr]>,
     /// At most 64 pairs; keys of `[A-Za-z0-9_-]` up to 128 bytes, values up to 512 bytes.
     pub meta: Meta,
     /// Further addresses of the same instance.
     #[serde(serialize_with = "as_map")]
-    pub tagged_addresses: LiteMap<String, TaggedAddress>,
+    pub tagged_addresses: LiteMap<ArcStr, TaggedAddress>,
     /// `None` leaves Consul's default of 1 and 1.
     pub weights: Option<Weights>,
     /// Others may change the tags in the catalog; ours are then only the first ones.
@@ -117,11 +120,11 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// Unique on its Consul agent: a second check with the same id silently takes the first one's place.
-    pub id: String,
+    pub id: ArcStr,
     /// Title of its card in Consul's UI.
-    pub name: String,
+    pub name: ArcStr,
     /// What it is, and which label asked for it.
-    pub notes: Arc<str>,
+    pub notes: ArcStr,
     /// How its status comes about. Shared: most checks are alike, and some kinds are large.
     pub kind: Arc<CheckKind>,
     /// The status to begin with; for the `docker` check the status itself.
@@ -129,7 +132,7 @@ pub struct Check {
     pub status: Status,
     /// The output to begin with; for the `docker` check the output itself.
     #[serde(skip)]
-    pub output: String,
+    pub output: ArcStr,
     /// Consul removes the service after it has been critical for so long; Consul's minimum is one minute.
     pub deregister_after: Option<Duration>,
     /// Passing only after so many passing probes in a row; 0 is Consul's default.
@@ -210,7 +213,7 @@ pub struct CheckTls {
     pub skip_verify: bool,
 }
 
-fn as_map<S: Serializer, V: Serialize>(map: &LiteMap<String, V>, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_map<S: Serializer, V: Serialize>(map: &LiteMap<ArcStr, V>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(map.iter())
 }
 
@@ -258,16 +261,36 @@ impl Service {
         self.meta = self.meta.with(Self::META_HASH, &hash);
     }
 
+    /// Shares memory with another definition, where the two say the same.
+    pub fn share(&mut self, other: &Self) {
+        for (text, other) in
+            [(&mut self.id, &other.id), (&mut self.name, &other.name), (&mut self.address, &other.address)]
+        {
+            share(text, other);
+        }
+        if self.tags == other.tags {
+            self.tags = Arc::clone(&other.tags);
+        }
+        self.meta.share(&other.meta);
+        for (check, other) in self.checks.iter_mut().zip(&other.checks) {
+            share(&mut check.id, &other.id);
+            share(&mut check.output, &other.output);
+            if check.kind == other.kind {
+                check.kind = Arc::clone(&other.kind);
+            }
+        }
+    }
+
     /// The id of the check that carries Docker's word about the container.
     #[must_use]
-    pub fn docker_check_id(service_id: &str) -> String {
-        format!("{service_id}:docker")
+    pub fn docker_check_id(service_id: &str) -> ArcStr {
+        arcstr::format!("{service_id}:docker")
     }
 
     /// The id of the check that says whether the container is healed.
     #[must_use]
-    pub fn healing_check_id(service_id: &str) -> String {
-        format!("{service_id}:healing")
+    pub fn healing_check_id(service_id: &str) -> ArcStr {
+        arcstr::format!("{service_id}:healing")
     }
 }
 
@@ -275,29 +298,54 @@ impl Service {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ActualService {
     /// Its id, in the agent's own spelling.
-    pub id: String,
+    pub id: ArcStr,
     /// Its name.
-    pub name: String,
+    pub name: ArcStr,
     /// Its address.
-    pub address: String,
+    pub address: ArcStr,
     /// Its port.
     pub port: u16,
     /// Its tags.
-    pub tags: Vec<String>,
+    pub tags: Arc<[ArcStr]>,
     /// Its meta.
     pub meta: Meta,
     /// Its tagged addresses, without those that say nothing but its own address and port: Consul adds up to four of them
     /// to every service by itself.
-    pub tagged_addresses: LiteMap<String, (String, u16)>,
+    pub tagged_addresses: LiteMap<ArcStr, (ArcStr, u16)>,
     /// Its weights as `(passing, warning)`; Consul fills in 1 and 1.
     pub weights: (u16, u16),
     /// Whether others may change its tags.
     pub enable_tag_override: bool,
     /// Its checks by id.
-    pub checks: LiteMap<String, ActualCheck>,
+    pub checks: LiteMap<ArcStr, ActualCheck>,
 }
 
 impl ActualService {
+    /// The same, with the memory of its definition where the two say the same; `None` when it has that already.
+    #[must_use]
+    pub fn sharing(&self, wanted: &Service) -> Option<Self> {
+        if self.id != wanted.id || ArcStr::ptr_eq(&self.id, &wanted.id) {
+            return None;
+        }
+        let mut same = self.clone();
+        same.id.clone_from(&wanted.id);
+        share(&mut same.name, &wanted.name);
+        share(&mut same.address, &wanted.address);
+        if same.tags == wanted.tags {
+            same.tags = Arc::clone(&wanted.tags);
+        }
+        same.meta.share(&wanted.meta);
+        let checks = std::mem::take(&mut same.checks).into_iter().map(|(mut id, mut check)| {
+            if let Some(wanted) = wanted.checks.iter().find(|wanted| wanted.id == id) {
+                id.clone_from(&wanted.id);
+                share(&mut check.output, &wanted.output);
+            }
+            (id, check)
+        });
+        same.checks = exact(checks.collect());
+        Some(same)
+    }
+
     /// Whether it says that it belongs to this container (full id).
     #[must_use]
     pub fn is_of(&self, container: &str) -> bool {
@@ -311,7 +359,7 @@ pub struct ActualCheck {
     /// Its status; anything that Consul should not hold reads as critical.
     pub status: Status,
     /// Its output.
-    pub output: String,
+    pub output: ArcStr,
 }
 
 /// Everything that is registered on the Consul agent, ours and others', by service id.
@@ -319,7 +367,17 @@ pub struct ActualCheck {
 pub struct Snapshot {
     /// By service id. Shared, because whoever compares with it keeps it: a second copy of everything that is registered
     /// would be the largest thing in memory.
-    pub services: BTreeMap<String, Arc<ActualService>>,
+    pub services: BTreeMap<ArcStr, Arc<ActualService>>,
+}
+
+impl Snapshot {
+    /// The same with these services.
+    #[must_use]
+    pub fn with(&self, services: Vec<Arc<ActualService>>) -> Self {
+        let mut all = self.services.clone();
+        all.extend(services.into_iter().map(|service| (service.id.clone(), service)));
+        Self { services: all }
+    }
 }
 
 /// What is registered, as it was last read, and whether that can be done now.

@@ -41,6 +41,19 @@ pub trait Registry: Send + Sync + 'static {
     /// call returns the same `Arc`, so that [`Arc::ptr_eq`] tells "as before" without a comparison.
     fn read(&self) -> impl Future<Output = Result<Arc<Snapshot>, ConsulError>> + Send;
 
+    /// The same for a caller who follows up its own writes: what they have made is taken from there, where Consul shows the same, so
+    /// that it is not in memory twice.
+    fn read_after(
+        &self,
+        _written: Vec<Arc<ActualService>>,
+    ) -> impl Future<Output = Result<Arc<Snapshot>, ConsulError>> + Send {
+        self.read()
+    }
+
+    /// Takes this picture in the place of the one that was read last, if the two are the same: the caller's shares its memory
+    /// with what else is kept, and one copy of everything that is registered is enough.
+    fn keep(&self, _snapshot: &Arc<Snapshot>) {}
+
     /// What is registered under this id now, without its checks: for the moment before an id is taken. In the catalog, which
     /// cannot tell the two apart, be it in another case.
     fn find(&self, service_id: &str) -> impl Future<Output = Result<Option<ActualService>, ConsulError>> + Send;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::{ArcStr, literal};
 use litemap::LiteMap;
 
 use super::agent::AgentRegistry;
@@ -22,7 +23,7 @@ impl AgentRegistry {
         let name = "GET /v1/catalog/node-services/:node";
         let node = self.client().agent_self().await?.node_name;
         let body = self.list(name, &["v1", "catalog", "node-services", &node]).await?;
-        let found = wire::node_services(name, &body)?.services;
+        let found = wire::node_services(name, &body)?.services().collect::<Result<Vec<_>, _>>()?;
         // Afterwards, so that one that has just been registered is not missing here.
         let known = self.read().await?;
         let strays = found.into_iter().map(|(service, _)| service);
@@ -32,12 +33,12 @@ impl AgentRegistry {
     /// Registers it with the present token, as critical, and removes it with that.
     pub(super) async fn bury_stray(&self, stray: &ActualService) -> Result<(), ConsulError> {
         let check = Check {
-            id: format!("{}:stray", stray.id),
-            name: "left over".to_owned(),
+            id: arcstr::format!("{}:stray", stray.id),
+            name: literal!("left over"),
             notes: "What it was registered for is gone. It is removed in this moment.".into(),
             kind: Arc::new(CheckKind::Ttl { ttl: TTL }),
             status: Status::Critical,
-            output: String::new(),
+            output: ArcStr::new(),
             deregister_after: None,
             success_before_passing: 0,
             failures_before_critical: 0,
@@ -47,7 +48,7 @@ impl AgentRegistry {
             name: stray.name.clone(),
             address: stray.address.clone(),
             port: stray.port,
-            tags: Vec::new(),
+            tags: Arc::default(),
             meta: stray.meta.clone(),
             tagged_addresses: LiteMap::new(),
             weights: None,

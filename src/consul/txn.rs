@@ -6,13 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use arcstr::ArcStr;
 
 use super::classify::clean;
 use super::client::{Call, Client};
 use super::error::ConsulError;
+use super::meta::Meta;
 use super::model::{Status, Weights};
 use super::wire::{self, encode};
+use crate::text::Texts;
 
 /// Operations of one transaction: Consul takes 64 before 1.14 and 128 from then on. Twice as many would save nothing that
 /// could be measured, and the version would have to be asked for first.
@@ -50,19 +55,19 @@ pub struct NodeRow {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceRow {
     /// The node that it is on.
-    pub node: String,
+    pub node: ArcStr,
     /// Case-insensitive on its node.
-    pub id: String,
+    pub id: ArcStr,
     /// Needed also to delete it.
-    pub name: String,
+    pub name: ArcStr,
     /// May be empty.
-    pub address: String,
+    pub address: ArcStr,
     /// 0 for none.
     pub port: u16,
     /// In order.
-    pub tags: Vec<String>,
+    pub tags: Arc<[ArcStr]>,
     /// At most 64 pairs.
-    pub meta: BTreeMap<String, String>,
+    pub meta: Meta,
     /// `None` leaves Consul's 1 and 1.
     pub weights: Option<Weights>,
     /// Others may change its tags.
@@ -73,39 +78,46 @@ pub struct ServiceRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckRow {
     /// The node that it is on.
-    pub node: String,
+    pub node: ArcStr,
     /// Case-insensitive on its node, whatever service it belongs to.
-    pub id: String,
+    pub id: ArcStr,
     /// Title of its card in Consul's UI.
-    pub name: String,
+    pub name: ArcStr,
     /// Not needed to delete it.
     pub status: Status,
     /// What it is.
-    pub notes: String,
+    pub notes: ArcStr,
     /// The catalog bounds nothing: whoever sends it does.
-    pub output: String,
+    pub output: ArcStr,
     /// Id and name of its service; `None`: it is about the whole node.
-    pub service: Option<(String, String)>,
+    pub service: Option<(ArcStr, ArcStr)>,
     /// `http`, `ttl`…; Consul up to now drops it in a transaction.
-    pub kind: String,
-    /// How it is asked.
-    pub definition: Definition,
+    pub kind: ArcStr,
+    /// How it is asked; `None`: nothing is set.
+    pub definition: Option<Box<Definition>>,
 }
 
 impl CheckRow {
+    /// Shares its texts with those that are kept anyway.
+    pub(super) fn share(&mut self, texts: &mut Texts) {
+        let Self { node, id, name, status: _, notes, output, service, kind, definition: _ } = self;
+        let of_service = service.iter_mut().flat_map(|(id, name)| [id, name]);
+        [node, id, name, notes, output, kind].into_iter().chain(of_service).for_each(|text| texts.share(text));
+    }
+
     /// A check about a whole node, without notes and definition.
     #[must_use]
     pub fn of_node(node: &str, id: &str, name: &str, status: Status, output: &str) -> Self {
         Self {
-            node: node.to_owned(),
-            id: id.to_owned(),
-            name: name.to_owned(),
+            node: node.into(),
+            id: id.into(),
+            name: name.into(),
             status,
-            notes: String::new(),
-            output: output.to_owned(),
+            notes: ArcStr::new(),
+            output: output.into(),
             service: None,
-            kind: String::new(),
-            definition: Definition::default(),
+            kind: ArcStr::new(),
+            definition: None,
         }
     }
 }
@@ -132,6 +144,14 @@ pub struct Definition {
     pub timeout: Duration,
     /// Nobody in Consul acts on it in a catalog without an agent.
     pub deregister_after: Duration,
+}
+
+impl Definition {
+    /// `None` when nothing is set.
+    #[must_use]
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 /// An operation on a key.

@@ -24,7 +24,8 @@ fn check() -> CheckRow {
             timeout: Duration::from_millis(1_500),
             deregister_after: Duration::from_secs(60),
             ..Definition::default()
-        },
+        }
+        .boxed(),
         ..CheckRow::of_node("n1", "web-1:1", "web", Status::Warning, "429")
     }
 }
@@ -42,8 +43,8 @@ fn every_operation_has_consuls_form() {
         name: "web".into(),
         address: "10.0.0.1".into(),
         port: 80,
-        tags: vec!["b".into(), "a".into()],
-        meta: BTreeMap::from([("k".into(), "v".into())]),
+        tags: vec!["b".into(), "a".into()].into(),
+        meta: Meta::from_iter([("k", "v")]),
         weights: Some(Weights { passing: 7, warning: 2 }),
         enable_tag_override: true,
     };

@@ -9,24 +9,34 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
 
+use super::port::EventTime;
+use crate::exact::exact;
 use crate::template::{Rendered, Template};
+use crate::text::Texts;
 
 /// The full id of a container (64 hexadecimal digits), as the engine gives it. Shared by its clones: it is the key of a dozen
 /// maps.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ContainerId(Arc<str>);
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerId(ArcStr);
 
 impl ContainerId {
     /// Takes the id as the engine spelled it.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self(id.into().into())
+    pub fn new(id: impl Into<ArcStr>) -> Self {
+        Self(id.into())
     }
 
     /// The whole id.
     #[must_use]
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The whole id, to be shared.
+    #[must_use]
+    pub const fn text(&self) -> &ArcStr {
         &self.0
     }
 
@@ -143,9 +153,9 @@ pub enum NetworkMode {
     /// `none`: loopback only.
     None,
     /// `container:<id or name>`: shares the stack of another container.
-    Container(String),
+    Container(ArcStr),
     /// A user-defined network, by name.
-    Named(String),
+    Named(ArcStr),
 }
 
 /// The container's place in one network.
@@ -175,7 +185,7 @@ pub enum State {
     /// Its removal failed half-way.
     Dead,
     /// A word that this version does not know; never read as "gone".
-    Unknown(String),
+    Unknown(ArcStr),
 }
 
 /// What the container's own HEALTHCHECK says.
@@ -188,7 +198,7 @@ pub struct Health {
     /// Exit code of the last probe, when there was one.
     pub exit_code: Option<i64>,
     /// Output of the last probe: at most [`Health::OUTPUT_LIMIT`] bytes of its end, control characters removed.
-    pub output: String,
+    pub output: ArcStr,
 }
 
 impl Health {
@@ -238,7 +248,7 @@ pub enum RestartName {
     /// It is started again when it ends with another exit code than 0.
     OnFailure,
     /// A word that this version does not know.
-    Unknown(String),
+    Unknown(ArcStr),
 }
 
 impl RestartName {
@@ -250,7 +260,7 @@ impl RestartName {
             "always" => Self::Always,
             "unless-stopped" => Self::UnlessStopped,
             "on-failure" => Self::OnFailure,
-            other => Self::Unknown(other.to_owned()),
+            other => Self::Unknown(other.into()),
         }
     }
 
@@ -298,19 +308,19 @@ pub struct Life {
     pub auto_remove: bool,
     /// Why its last start failed (`State.Error`): at most [`Life::ERROR_LIMIT`] characters, control characters removed;
     /// empty when it did not.
-    pub error: String,
+    pub error: ArcStr,
     /// The times of its HEALTHCHECK; `None` without one.
-    pub probe: Option<ProbeTimes>,
+    pub probe: Option<Box<ProbeTimes>>,
     /// Somebody sits (or sat) in front of it: `docker run -it`, attached.
     pub interactive: bool,
     /// Containers whose pid or ipc namespace it shares (`container:<id>`), as the engine names them; for the network see
     /// [`Container::network_mode`].
-    pub namespaces: Vec<String>,
+    pub namespaces: Box<[ArcStr]>,
     /// Names of containers that it links to (`--link`).
-    pub links: Vec<String>,
+    pub links: Box<[ArcStr]>,
     /// Ports of the host that it asks for, whether it runs or not; number 0 is one that Docker chooses. What it has while it runs
     /// is in [`Container::bindings`].
-    pub published: LiteMap<Port, Vec<Binding>>,
+    pub published: LiteMap<Port, Box<[Binding]>>,
 }
 
 impl Life {
@@ -324,17 +334,17 @@ pub struct Container {
     /// The full id.
     pub id: ContainerId,
     /// The name without its leading slash.
-    pub name: String,
+    pub name: ArcStr,
     /// The image as it was asked for (`Config.Image`): `repo/app:1.2`, `repo/app@sha256:…`, or an image id.
-    pub image: String,
+    pub image: ArcStr,
     /// The image's id (`sha256:…`).
-    pub image_id: String,
-    /// When it was created, RFC 3339, as the engine wrote it.
-    pub created: String,
-    /// When it was last started, RFC 3339; the zero time if never.
-    pub started_at: String,
-    /// When it last ended, RFC 3339; the zero time if never.
-    pub finished_at: String,
+    pub image_id: ArcStr,
+    /// When it was created.
+    pub created: Option<EventTime>,
+    /// When it was last started, if ever.
+    pub started_at: Option<EventTime>,
+    /// When it last ended, if ever.
+    pub finished_at: Option<EventTime>,
     /// What it is doing.
     pub state: State,
     /// Exit code of its last end; 0 while it runs.
@@ -344,20 +354,20 @@ pub struct Container {
     /// How often the engine's restart policy started it again.
     pub restart_count: u64,
     /// Its HEALTHCHECK's verdict; `None` without a HEALTHCHECK.
-    pub health: Option<Health>,
+    pub health: Option<Box<Health>>,
     /// The labels that [`Lens::keeps`].
-    pub labels: LiteMap<String, String>,
+    pub labels: LiteMap<ArcStr, ArcStr>,
     /// `SERVICE_*` keys of its environment. No other variable is ever kept.
-    pub service_env: LiteMap<String, String>,
+    pub service_env: LiteMap<ArcStr, ArcStr>,
     /// Where its network stack comes from.
     pub network_mode: NetworkMode,
     /// Its networks by name.
-    pub networks: LiteMap<String, Endpoint>,
+    pub networks: LiteMap<ArcStr, Endpoint>,
     /// Ports that its image or its creator declared (`Config.ExposedPorts`).
-    pub exposed: BTreeSet<Port>,
+    pub exposed: LiteMap<Port, ()>,
     /// Ports with their host bindings (`NetworkSettings.Ports`); an exposed port that is not published has none.
     /// Empty while the container does not run.
-    pub bindings: LiteMap<Port, Vec<Binding>>,
+    pub bindings: LiteMap<Port, Box<[Binding]>>,
     /// The signal that `docker stop` sends it; SIGTERM unless set.
     pub stop_signal: Signal,
     /// How long `docker stop` waits before SIGKILL; 10 s unless set.
@@ -365,14 +375,26 @@ pub struct Container {
     /// What the engine is to do with it when its process ends, and what else decides how it can be healed.
     pub life: Life,
     /// The operator's tags rendered for this container ([`Lens::tags`]): the text, or why it could not be rendered.
-    pub rendered_tags: Option<Result<Rendered, String>>,
+    pub rendered_tags: Option<Box<Result<Rendered, String>>>,
 }
 
 impl Container {
+    /// Shares with other containers what many of them have.
+    pub fn share(&mut self, texts: &mut Texts) {
+        texts.share(&mut self.image);
+        texts.share(&mut self.image_id);
+        for map in [&mut self.labels, &mut self.service_env] {
+            let shared = std::mem::take(map).into_iter();
+            *map = exact(shared.map(|(key, value)| (texts.shared(key), texts.shared(value))).collect());
+        }
+        let shared = std::mem::take(&mut self.networks).into_iter();
+        self.networks = exact(shared.map(|(name, endpoint)| (texts.shared(name), endpoint)).collect());
+    }
+
     /// A label, or else a `SERVICE_*` variable of that name. A label wins: that is registrator's order.
     #[must_use]
     pub fn key(&self, name: &str) -> Option<&str> {
-        self.labels.get(name).or_else(|| self.service_env.get(name)).map(String::as_str)
+        self.labels.get(name).or_else(|| self.service_env.get(name)).map(ArcStr::as_str)
     }
 }
 

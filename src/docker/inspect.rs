@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
@@ -15,7 +16,7 @@ use super::container::{
 };
 use super::life::{BindingDocument, HealthcheckDocument, PortsDocument, RestartDocument, published};
 use super::list::place;
-use super::port::DockerError;
+use super::port::{DockerError, EventTime};
 use crate::exact::exact;
 
 const CALL: &str = "GET /containers/{id}/json";
@@ -35,7 +36,7 @@ struct Document {
     #[serde(default)]
     created: Option<String>,
     #[serde(default)]
-    image: Option<String>,
+    image: Option<ArcStr>,
     #[serde(default)]
     restart_count: Option<u64>,
     state: StateDocument,
@@ -89,8 +90,8 @@ struct ProbeDocument {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct ConfigDocument {
-    image: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
+    image: Option<ArcStr>,
+    labels: Option<BTreeMap<ArcStr, ArcStr>>,
     env: ServiceEnv,
     exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
     stop_signal: Option<String>,
@@ -119,7 +120,7 @@ struct NetworkDocument {
     #[serde(default)]
     ports: Option<PortsDocument>,
     #[serde(default)]
-    networks: Option<BTreeMap<String, Option<EndpointDocument>>>,
+    networks: Option<BTreeMap<ArcStr, Option<EndpointDocument>>>,
 }
 
 #[derive(Deserialize)]
@@ -132,7 +133,7 @@ struct EndpointDocument {
 
 /// The `SERVICE_*` variables of an environment; every other entry is dropped while it is being read.
 #[derive(Default)]
-struct ServiceEnv(LiteMap<String, String>);
+struct ServiceEnv(LiteMap<ArcStr, ArcStr>);
 
 impl<'de> Deserialize<'de> for ServiceEnv {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -151,7 +152,7 @@ impl<'de> Deserialize<'de> for ServiceEnv {
                     if let Some((name, value)) = entry.split_once('=')
                         && name.starts_with("SERVICE_")
                     {
-                        kept.insert(name.to_owned(), value.to_owned());
+                        kept.insert(name.into(), value.into());
                     }
                 }
                 Ok(ServiceEnv(kept))
@@ -198,24 +199,25 @@ fn container(
     let network = network_settings.unwrap_or(NetworkDocument { ports: None, networks: None });
     let labels = config.labels.unwrap_or_default().into_iter().filter(|(label, _)| lens.keeps(label)).collect();
     let labels = exact(labels);
-    let exposed: BTreeSet<Port> =
-        config.exposed_ports.into_iter().flatten().filter_map(|(port, _)| read_port(&port)).collect();
+    let exposed = config.exposed_ports.into_iter().flatten().filter_map(|(port, _)| Some((read_port(&port)?, ())));
+    let exposed = exact(exposed.collect());
     let bindings = read_bindings(network.ports);
     let all = host_config.publish_all_ports == Some(true);
+    let stamp = |text: Option<String>| text.and_then(|text| EventTime::parse(&text));
     life.published = published(host_config.port_bindings.as_ref(), &exposed, all);
     Container {
         id: ContainerId::new(id),
-        name: name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        name: name.unwrap_or_default().trim_start_matches('/').into(),
         image: config.image.unwrap_or_default(),
         image_id: image.unwrap_or_default(),
-        created: created.unwrap_or_default(),
-        started_at: state.started_at.unwrap_or_default(),
-        finished_at: state.finished_at.unwrap_or_default(),
+        created: stamp(created),
+        started_at: stamp(state.started_at),
+        finished_at: stamp(state.finished_at),
         state: read_state(state.status.as_deref().unwrap_or_default()),
         exit_code: state.exit_code.unwrap_or_default(),
         oom_killed: state.oom_killed.unwrap_or_default(),
         restart_count: restart_count.unwrap_or_default(),
-        health: state.health.and_then(read_health),
+        health: state.health.and_then(read_health).map(Box::new),
         labels,
         service_env: exact(config.env.0),
         network_mode: read_network_mode(host_config.network_mode.as_deref().unwrap_or_default()),
@@ -225,7 +227,7 @@ fn container(
         stop_signal: read_signal(config.stop_signal.as_deref().unwrap_or_default()),
         stop_timeout: read_stop_timeout(config.stop_timeout),
         life,
-        rendered_tags,
+        rendered_tags: rendered_tags.map(Box::new),
     }
 }
 
@@ -236,16 +238,16 @@ fn read_life(config: &ConfigDocument, host_config: &HostConfigDocument, error: &
     Life {
         restart_policy: host_config.restart_policy.as_ref().map(RestartDocument::read).unwrap_or_default(),
         auto_remove: host_config.auto_remove.unwrap_or_default(),
-        error: printable(error, Life::ERROR_LIMIT),
-        probe: config.healthcheck.as_ref().and_then(HealthcheckDocument::read),
+        error: printable(error, Life::ERROR_LIMIT).into(),
+        probe: config.healthcheck.as_ref().and_then(HealthcheckDocument::read).map(Box::new),
         interactive: config.attach_stdin.unwrap_or_default() && config.stdin_once.unwrap_or_default(),
-        namespaces: namespaces.into_iter().map(ToOwned::to_owned).collect(),
+        namespaces: namespaces.into_iter().map(ArcStr::from).collect(),
         // `/target:/self/alias`
         links: host_config
             .links
             .iter()
             .flatten()
-            .filter_map(|link| Some(link.split(':').next()?.trim_start_matches('/').to_owned()))
+            .filter_map(|link| Some(link.split(':').next()?.trim_start_matches('/').into()))
             .collect(),
         published: LiteMap::new(),
     }
@@ -260,7 +262,7 @@ fn read_state(word: &str) -> State {
         "removing" => State::Removing,
         "exited" => State::Exited,
         "dead" => State::Dead,
-        other => State::Unknown(printable(other, 40)),
+        other => State::Unknown(printable(other, 40).into()),
     }
 }
 
@@ -273,8 +275,8 @@ fn read_health(health: HealthDocument) -> Option<Health> {
         _ => HealthStatus::Unknown,
     };
     let last = health.log.and_then(|log| log.into_iter().next_back());
-    let (exit_code, output) = last.map_or((None, String::new()), |probe| {
-        (probe.exit_code, tail(&probe.output.unwrap_or_default(), Health::OUTPUT_LIMIT))
+    let (exit_code, output) = last.map_or((None, ArcStr::new()), |probe| {
+        (probe.exit_code, tail(&probe.output.unwrap_or_default(), Health::OUTPUT_LIMIT).into())
     });
     let failing_streak = u32::try_from(health.failing_streak.unwrap_or_default().max(0)).unwrap_or(u32::MAX);
     Some(Health { status, failing_streak, exit_code, output })
@@ -286,13 +288,13 @@ fn read_network_mode(mode: &str) -> NetworkMode {
         "host" => NetworkMode::Host,
         "none" => NetworkMode::None,
         other => match other.strip_prefix("container:") {
-            Some(owner) => NetworkMode::Container(owner.to_owned()),
-            None => NetworkMode::Named(other.to_owned()),
+            Some(owner) => NetworkMode::Container(owner.into()),
+            None => NetworkMode::Named(other.into()),
         },
     }
 }
 
-fn read_networks(networks: Option<BTreeMap<String, Option<EndpointDocument>>>) -> LiteMap<String, Endpoint> {
+fn read_networks(networks: Option<BTreeMap<ArcStr, Option<EndpointDocument>>>) -> LiteMap<ArcStr, Endpoint> {
     let address = |endpoint: EndpointDocument| Endpoint {
         ipv4: endpoint.ipv4.and_then(|text| text.parse().ok()),
         ipv6: endpoint.ipv6.and_then(|text| text.parse().ok()),
@@ -313,12 +315,10 @@ pub(super) fn read_port(text: &str) -> Option<Port> {
     Some(Port { number, protocol })
 }
 
-fn read_bindings(ports: Option<PortsDocument>) -> LiteMap<Port, Vec<Binding>> {
+fn read_bindings(ports: Option<PortsDocument>) -> LiteMap<Port, Box<[Binding]>> {
     let all = ports.into_iter().flatten().filter_map(|(port, bindings)| {
         let bindings = bindings.into_iter().flatten().filter_map(|binding| read_binding(&binding));
-        let mut bindings: Vec<_> = bindings.collect();
-        bindings.shrink_to_fit();
-        Some((read_port(&port)?, bindings))
+        Some((read_port(&port)?, bindings.collect()))
     });
     exact(all.collect())
 }
@@ -404,12 +404,12 @@ mod tests {
         assert_eq!(container.stop_signal, Signal(3));
         assert_eq!(container.stop_timeout, Duration::from_secs(7));
         assert_eq!(container.network_mode, NetworkMode::Bridge);
-        assert_eq!(container.service_env.get("SERVICE_NAME").map(String::as_str), Some("api=v2"));
+        assert_eq!(container.service_env.get("SERVICE_NAME").map(ArcStr::as_str), Some("api=v2"));
         assert_eq!(container.health.as_ref().map(|health| health.status), Some(HealthStatus::Healthy));
         let tcp = Port { number: 8080, protocol: Protocol::Tcp };
         assert_eq!(container.bindings[&tcp].len(), 3, "one on loopback, and the wildcard pair");
         assert!(container.bindings[&Port { number: 9000, protocol: Protocol::Tcp }].is_empty());
-        assert!(container.exposed.contains(&Port { number: 53, protocol: Protocol::Udp }));
+        assert!(container.exposed.contains_key(&Port { number: 53, protocol: Protocol::Udp }));
         assert!(container.networks.get("bridge").unwrap().ipv4.is_some());
     }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::container::{Container, ContainerId, Sight, Signal, State};
 use super::port::{DockerError, Event, EventKind, EventTime, Listing};
 use crate::backoff::Backoff;
+use crate::text::Texts;
 
 /// Added to a container's stop timeout before it counts as "still running after it": SIGKILL, the end of the process and
 /// its event take a moment.
@@ -43,7 +44,7 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     /// It exists.
-    Here(Arc<Sight>),
+    Here(Sight),
     /// Docker says that it does not exist (any more).
     Gone,
 }
@@ -76,45 +77,44 @@ struct Suspect {
     shown: Instant,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
-    told: Option<Arc<Sight>>,
+    told: Option<Sight>,
     /// Its line in the last list, as long as that speaks of what was told: a line that was so before, was otherwise in
     /// between, and is so again is not an unchanged one.
     fingerprint: Option<u64>,
     look: Look,
     heard: Option<Instant>,
     last_heard: Option<Instant>,
-    stop: Option<StopRequest>,
-    settling_until: Option<Instant>,
     /// When it was last started, by the engine's clock, and how often its restart policy had done that.
     last_run: Option<(EventTime, u64)>,
-    /// Its place in the retries: one, however many reasons there were to look.
-    retry_at: Option<Instant>,
-    backoff: Backoff,
+    passing: Option<Box<Passing>>,
     tell_anyway: bool,
     gone: bool,
     outgoing: bool,
 }
 
-impl Default for Entry {
+/// What is so of a container for a while only. By itself: mostly there is nothing of it.
+#[derive(Debug)]
+struct Passing {
+    stop: Option<StopRequest>,
+    settling_until: Option<Instant>,
+    /// Its place in the retries: one, however many reasons there were to look.
+    retry_at: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl Default for Passing {
     fn default() -> Self {
-        Self {
-            told: None,
-            fingerprint: None,
-            look: Look::Idle,
-            heard: None,
-            last_heard: None,
-            stop: None,
-            settling_until: None,
-            last_run: None,
-            retry_at: None,
-            // 5 s: a container that cannot be looked at is retried at the pace at which lost registrations are noticed.
-            backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)),
-            tell_anyway: false,
-            gone: false,
-            outgoing: false,
-        }
+        // 5 s: a container that cannot be looked at is retried at the pace at which lost registrations are noticed.
+        let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        Self { stop: None, settling_until: None, retry_at: None, backoff }
+    }
+}
+
+impl Entry {
+    fn passing(&mut self) -> &mut Passing {
+        self.passing.get_or_insert_default()
     }
 }
 
@@ -134,6 +134,8 @@ pub struct Ledger {
     first: Option<HashSet<ContainerId>>,
     last_event: Option<EventTime>,
     curious: bool,
+    /// What containers have in common: images, labels, networks.
+    texts: Texts,
 }
 
 impl Ledger {
@@ -183,23 +185,23 @@ impl Ledger {
         match event.kind {
             EventKind::Destroy => return self.vanish(&event.container),
             EventKind::Start => {
-                entry.stop = None;
-                entry.settling_until = None;
+                if let Some(passing) = &mut entry.passing {
+                    (passing.stop, passing.settling_until) = (None, None);
+                }
             }
             EventKind::Kill(signal) => {
-                if !stops(signal, event.time, entry.told.as_deref()) {
+                if !stops(signal, event.time, entry.told.as_ref()) {
                     return self.forget_if_blank(&event.container);
                 }
                 let patience =
                     entry.told.as_ref().map_or(Duration::from_secs(10), |sight| sight.container.stop_timeout);
                 let until = now + patience + STOP_SLACK;
-                entry.stop = Some(StopRequest { at: event.time, until });
+                entry.passing().stop = Some(StopRequest { at: event.time, until });
                 self.timers.insert((until, event.container.clone()));
                 if let Some(told) = entry.told.clone() {
                     // No look: the engine has just said what matters, and every millisecond here is a client sent to a
                     // process that is about to end.
-                    let sight = Sight { draining: true, ..Sight::clone(&told) };
-                    return self.tell(&event.container, Arc::new(sight));
+                    return self.tell(&event.container, Sight { draining: true, ..told });
                 }
             }
             EventKind::Die | EventKind::Other(_) => {}
@@ -300,12 +302,17 @@ impl Ledger {
 
     /// What a look found, as the one copy of it that everybody shares.
     #[must_use]
-    pub fn shared(&self, container: Container) -> Arc<Container> {
-        let told = self.entries.get(&container.id).and_then(|entry| entry.told.as_ref());
-        match told.filter(|told| *told.container == container) {
-            Some(told) => Arc::clone(&told.container),
-            None => Arc::new(container),
+    pub fn shared(&mut self, mut container: Container) -> Arc<Container> {
+        let entry = self.entries.get_key_value(&container.id);
+        if let Some(told) = entry.and_then(|(_, entry)| entry.told.as_ref()).filter(|told| *told.container == container)
+        {
+            return Arc::clone(&told.container);
         }
+        if let Some((id, _)) = entry {
+            container.id = id.clone();
+        }
+        container.share(&mut self.texts);
+        Arc::new(container)
     }
 
     /// A look came to an end. `chance` is for the jitter of a retry.
@@ -313,7 +320,7 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let again = entry.look == (Look::Running { again: true });
         entry.look = Look::Idle;
-        if let Some(at) = entry.retry_at.take() {
+        if let Some(at) = entry.passing.as_mut().and_then(|passing| passing.retry_at.take()) {
             self.retries.remove(&(at, id.clone()));
         }
         if let Some(first) = &mut self.first {
@@ -330,8 +337,9 @@ impl Ledger {
             Err(DockerError::NotFound(_)) => return self.vanish(id),
             // Unknown: what was told stays true until Docker says otherwise.
             Err(_) => {
-                let at = now + entry.backoff.next(chance);
-                entry.retry_at = Some(at);
+                let passing = entry.passing();
+                let at = now + passing.backoff.next(chance);
+                passing.retry_at = Some(at);
                 self.retries.insert((at, id.clone()));
                 return;
             }
@@ -360,8 +368,8 @@ impl Ledger {
         while is_due(&self.retries)
             && let Some((_, id)) = self.retries.pop_first()
         {
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.retry_at = None;
+            if let Some(passing) = self.entries.get_mut(&id).and_then(|entry| entry.passing.as_mut()) {
+                passing.retry_at = None;
             }
             self.queue(&id, false);
         }
@@ -394,29 +402,35 @@ impl Ledger {
 
     fn saw(&mut self, id: &ContainerId, container: Arc<Container>, now: Instant) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        entry.backoff.reset();
+        // Retries are over, and what else there is comes out of this look.
+        let mut passing = entry.passing.take().unwrap_or_default();
         let running = matches!(container.state, State::Running | State::Paused | State::Unknown(_));
-        if let Some(stop) = entry.stop {
-            let started_since = EventTime::parse(&container.started_at).is_some_and(|started| started > stop.at);
+        if let Some(stop) = passing.stop {
+            let started_since = container.started_at.is_some_and(|started| started > stop.at);
             if started_since || (running && stop.until <= now) {
-                entry.stop = None;
+                passing.stop = None;
             }
         }
         if container.state == State::Running
-            && let Some(started) = EventTime::parse(&container.started_at)
+            && let Some(started) = container.started_at
         {
             let before = entry.last_run.replace((started, container.restart_count));
             if before.is_some_and(|before| crashed_early(before, &container)) {
                 let until = now + SETTLE;
-                entry.settling_until = Some(until);
+                passing.settling_until = Some(until);
                 self.timers.insert((until, id.clone()));
             }
         }
-        if entry.settling_until.is_some_and(|until| until <= now) || !running {
-            entry.settling_until = None;
+        if passing.settling_until.is_some_and(|until| until <= now) || !running {
+            passing.settling_until = None;
         }
-        let sight = Sight { draining: entry.stop.is_some(), settling: entry.settling_until.is_some(), container };
-        if entry.told.as_deref() == Some(&sight) && !entry.tell_anyway {
+        let (draining, settling) = (passing.stop.is_some(), passing.settling_until.is_some());
+        if draining || settling {
+            passing.backoff.reset();
+            entry.passing = Some(passing);
+        }
+        let sight = Sight { container, draining, settling };
+        if entry.told.as_ref() == Some(&sight) && !entry.tell_anyway {
             entry.heard = None;
             return;
         }
@@ -428,10 +442,10 @@ impl Ledger {
         if entry.told.is_some() {
             entry.fingerprint = None;
         }
-        self.tell(id, Arc::new(sight));
+        self.tell(id, sight);
     }
 
-    fn tell(&mut self, id: &ContainerId, sight: Arc<Sight>) {
+    fn tell(&mut self, id: &ContainerId, sight: Sight) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         entry.told = Some(sight);
         if !std::mem::replace(&mut entry.outgoing, true) {
@@ -492,8 +506,7 @@ impl Ledger {
 /// is rather a stop than not; one from before its last start means nothing any more (events are replayed after a
 /// reconnect).
 fn stops(signal: Option<u8>, at: EventTime, told: Option<&Sight>) -> bool {
-    let old =
-        told.is_some_and(|sight| EventTime::parse(&sight.container.started_at).is_some_and(|started| started > at));
+    let old = told.is_some_and(|sight| sight.container.started_at.is_some_and(|started| started > at));
     let stop_signal = told.map_or(Signal::TERM, |sight| sight.container.stop_signal);
     !old && signal.is_none_or(|signal| Signal(signal).ends(stop_signal))
 }
@@ -501,7 +514,7 @@ fn stops(signal: Option<u8>, at: EventTime, told: Option<&Sight>) -> bool {
 /// Whether its restart policy has just started a container again after a run that was too short to be trusted. The count
 /// is compared with that of the last *run*: the engine raises it when the container ends, not when it starts.
 fn crashed_early((started, restarts): (EventTime, u64), container: &Container) -> bool {
-    let Some(finished) = EventTime::parse(&container.finished_at) else { return false };
+    let Some(finished) = container.finished_at else { return false };
     let run = Duration::from_nanos(u64::try_from(finished.0.saturating_sub(started.0)).unwrap_or_default());
     container.restart_count > restarts && run < SETTLE
 }

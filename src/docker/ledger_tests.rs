@@ -1,6 +1,6 @@
 //! Histories, event by event, on a clock that only moves when a test moves it.
 
-use std::collections::BTreeSet;
+use arcstr::ArcStr;
 
 use super::*;
 use crate::docker::container::{Health, HealthStatus, Life, NetworkMode};
@@ -15,12 +15,12 @@ fn id(name: &str) -> ContainerId {
 fn running(name: &str, second: u32) -> Container {
     Container {
         id: id(name),
-        name: name.to_owned(),
-        image: "web".to_owned(),
-        image_id: String::new(),
-        created: String::new(),
-        started_at: format!("2026-01-01T00:00:{second:02}.5Z"),
-        finished_at: "0001-01-01T00:00:00Z".to_owned(),
+        name: name.into(),
+        image: "web".into(),
+        image_id: ArcStr::new(),
+        created: None,
+        started_at: EventTime::parse(&format!("2026-01-01T00:00:{second:02}.5Z")),
+        finished_at: None,
         state: State::Running,
         exit_code: 0,
         oom_killed: false,
@@ -30,7 +30,7 @@ fn running(name: &str, second: u32) -> Container {
         service_env: LiteMap::new(),
         network_mode: NetworkMode::Bridge,
         networks: LiteMap::new(),
-        exposed: BTreeSet::new(),
+        exposed: LiteMap::new(),
         bindings: LiteMap::new(),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),
@@ -85,7 +85,7 @@ impl History {
         looked
     }
 
-    fn told(&mut self) -> Vec<(String, Option<Arc<Sight>>)> {
+    fn told(&mut self) -> Vec<(String, Option<Sight>)> {
         std::iter::from_fn(|| self.ledger.next_change())
             .map(|change| {
                 let seen = match change.seen {
@@ -325,8 +325,9 @@ fn case_16_a_container_that_keeps_crashing_is_not_trusted_until_it_ran_for_ten_s
     let mut history = History::new();
     history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
     history.told();
-    let again =
-        |name: &str| Ok(Container { restart_count: 1, finished_at: "2026-01-01T00:00:03Z".into(), ..running(name, 4) });
+    let again = |name: &str| {
+        Ok(Container { restart_count: 1, finished_at: EventTime::parse("2026-01-01T00:00:03Z"), ..running(name, 4) })
+    };
     // As a real engine does it: the count rises when the container ends.
     let waiting = |name: &str| Ok(Container { state: State::Restarting, ..again(name)? });
     history.event("a", EventKind::Die, 3).look(waiting);
@@ -345,7 +346,7 @@ fn case_16_also_when_it_was_seen_restarting_in_between() {
     // Docker counts a restart when the process ends, not when the next one begins.
     let counted = |name: &str, second: u32| Container {
         restart_count: 1,
-        finished_at: "2026-01-01T00:00:03Z".into(),
+        finished_at: EventTime::parse("2026-01-01T00:00:03Z"),
         ..running(name, second)
     };
     history
@@ -364,7 +365,7 @@ fn a_crash_after_a_long_run_is_trusted_at_once() {
     history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
     history.told();
     history.event("a", EventKind::Start, 40).look(|name| {
-        Ok(Container { restart_count: 1, finished_at: "2026-01-01T00:00:39Z".into(), ..running(name, 40) })
+        Ok(Container { restart_count: 1, finished_at: EventTime::parse("2026-01-01T00:00:39Z"), ..running(name, 40) })
     });
     assert!(!history.told()[0].1.as_ref().unwrap().settling);
 }
@@ -374,9 +375,9 @@ fn several_changes_of_one_container_are_told_as_one() {
     let mut history = History::new();
     history.list(&[("a", 1, true)]).look(|name| Ok(running(name, 1)));
     for status in [HealthStatus::Starting, HealthStatus::Unhealthy] {
-        let health = Health { status, failing_streak: 0, exit_code: None, output: String::new() };
+        let health = Health { status, failing_streak: 0, exit_code: None, output: ArcStr::new() };
         history.event("a", EventKind::Other("health_status".into()), 2);
-        history.look(|name| Ok(Container { health: Some(health.clone()), ..running(name, 1) }));
+        history.look(|name| Ok(Container { health: Some(Box::new(health.clone())), ..running(name, 1) }));
     }
     let told = history.told();
     assert_eq!(told.len(), 1);

@@ -1,6 +1,6 @@
 //! Reads what of an inspect document decides how a container lives ([`super::Life`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -81,9 +81,9 @@ pub(super) struct BindingDocument {
 /// What `-p` and `-P` (`all`) ask for. A port that Docker chooses has number 0.
 pub(super) fn published(
     named: Option<&PortsDocument>,
-    exposed: &BTreeSet<Port>,
+    exposed: &LiteMap<Port, ()>,
     all: bool,
-) -> LiteMap<Port, Vec<Binding>> {
+) -> LiteMap<Port, Box<[Binding]>> {
     let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let asked = |binding: &BindingDocument| {
         let host_port = binding.host_port.as_deref().unwrap_or_default().parse().unwrap_or(0);
@@ -94,13 +94,11 @@ pub(super) fn published(
         Some(Binding { host_ip, host_port })
     };
     let named = named.into_iter().flatten().filter_map(|(port, bindings)| {
-        let mut bindings: Vec<_> = bindings.iter().flatten().filter_map(asked).collect();
-        bindings.shrink_to_fit();
-        Some((read_port(port)?, bindings))
+        Some((read_port(port)?, bindings.iter().flatten().filter_map(asked).collect::<Box<[_]>>()))
     });
     let mut published: LiteMap<_, _> = named.filter(|(_, bindings)| !bindings.is_empty()).collect();
-    for port in exposed.iter().filter(|_| all) {
-        published.entry(*port).or_insert_with(|| vec![Binding { host_ip: anywhere, host_port: 0 }]);
+    for port in exposed.keys().filter(|_| all) {
+        published.entry(*port).or_insert_with(|| [Binding { host_ip: anywhere, host_port: 0 }].into());
     }
     exact(published)
 }
@@ -135,10 +133,10 @@ mod tests {
         .life;
         let start_period = Duration::from_millis(1_500);
         let probe = ProbeTimes { interval: PROBE_TIME, timeout: PROBE_TIME, start_period, retries: PROBE_RETRIES };
-        assert_eq!(life.probe, Some(probe));
+        assert_eq!(life.probe, Some(Box::new(probe)));
         assert!(life.interactive && life.auto_remove);
         assert_eq!(life.restart_policy, RestartPolicy { name: RestartName::OnFailure, maximum_retries: 5 });
-        assert_eq!(life.namespaces, ["abc"], "once, although two namespaces are shared");
+        assert_eq!(*life.namespaces, ["abc"], "once, although two namespaces are shared");
         assert_eq!(life.error.chars().count(), Life::ERROR_LIMIT);
         assert!(life.error.starts_with("no[31mé"));
     }
@@ -150,7 +148,7 @@ mod tests {
             (serde_json::json!({"Name": ""}), RestartName::No),
             (serde_json::json!({"Name": "always", "MaximumRetryCount": -1}), RestartName::Always),
             (serde_json::json!({"Name": "unless-stopped"}), RestartName::UnlessStopped),
-            (serde_json::json!({"Name": "full-moon"}), RestartName::Unknown("full-moon".to_owned())),
+            (serde_json::json!({"Name": "full-moon"}), RestartName::Unknown("full-moon".into())),
         ] {
             let read = with(|document| document["HostConfig"]["RestartPolicy"] = policy.clone()).life.restart_policy;
             assert_eq!(read, RestartPolicy { name, maximum_retries: 0 }, "{policy}");

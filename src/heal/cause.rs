@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use arcstr::{ArcStr, literal};
 use tokio::time::Instant;
 
 use super::history::{End, History, Standing};
@@ -106,21 +107,21 @@ pub enum Diagnosis {
         /// When.
         until: Instant,
         /// What for.
-        why: String,
+        why: ArcStr,
     },
     /// It has to be healed.
     Sick {
         /// Why.
         cause: Cause,
         /// In words: exit code, last probe.
-        evidence: String,
+        evidence: ArcStr,
         /// Since when it is so.
         since: Instant,
     },
     /// It is not as it should be, and that is not ours to mend.
     Leave {
         /// Why.
-        why: String,
+        why: ArcStr,
         /// Worth telling the operator: nobody knows whether it should run.
         tell: bool,
     },
@@ -170,7 +171,7 @@ pub fn diagnose(container: &Container, context: &Context<'_>, now: Instant) -> D
         Standing::Down => ended(container, context, now),
         running => {
             if let Some(until) = history.stopping_until(container).filter(|until| *until > now) {
-                return Diagnosis::Watch { until, why: "a stop signal was sent".to_owned() };
+                return Diagnosis::Watch { until, why: literal!("a stop signal was sent") };
             }
             if let Some(found) = in_loop(container, context, now) {
                 return found;
@@ -202,7 +203,7 @@ impl Diagnosis {
     fn only(self, policy: &Policy) -> Self {
         match self {
             Self::Sick { cause, evidence, .. } if !policy.acts_on(&cause) => {
-                Self::Leave { why: format!("{cause} ({evidence}) is not among its triggers"), tell: false }
+                Self::Leave { why: format!("{cause} ({evidence}) is not among its triggers").into(), tell: false }
             }
             other => other,
         }
@@ -214,7 +215,7 @@ fn unhealthy(container: &Container, context: &Context<'_>, now: Instant) -> Diag
     let after_grace = context.history.started().map_or(since, |started| started + context.policy.grace);
     let due = (since + context.policy.unhealthy_for).max(after_grace);
     if due > now {
-        return Diagnosis::Watch { until: due, why: "unhealthy".to_owned() };
+        return Diagnosis::Watch { until: due, why: literal!("unhealthy") };
     }
     let health = container.health.as_ref();
     let evidence = health.map_or_else(String::new, |health| match health.exit_code {
@@ -228,17 +229,17 @@ fn unhealthy(container: &Container, context: &Context<'_>, now: Instant) -> Diag
         ),
         None => format!("{} failed probes in a row", health.failing_streak),
     });
-    Diagnosis::Sick { cause: Cause::Unhealthy, evidence, since }
+    Diagnosis::Sick { cause: Cause::Unhealthy, evidence: evidence.into(), since }
 }
 
 fn starting(_container: &Container, context: &Context<'_>, now: Instant) -> Diagnosis {
     let since = context.history.since(Standing::Starting).unwrap_or(now);
     let due = since + context.policy.start_deadline;
     if due > now {
-        return Diagnosis::Watch { until: due, why: "its HEALTHCHECK has no verdict yet".to_owned() };
+        return Diagnosis::Watch { until: due, why: literal!("its HEALTHCHECK has no verdict yet") };
     }
     let evidence = format!("no verdict of its HEALTHCHECK within {:?}", context.policy.start_deadline);
-    Diagnosis::Sick { cause: Cause::StuckStarting, evidence, since }
+    Diagnosis::Sick { cause: Cause::StuckStarting, evidence: evidence.into(), since }
 }
 
 fn in_loop(container: &Container, context: &Context<'_>, now: Instant) -> Option<Diagnosis> {
@@ -257,9 +258,9 @@ fn critical(context: &Context<'_>, now: Instant) -> Option<Diagnosis> {
     let after_grace = context.history.started().map_or(check.since, |started| started + context.policy.grace);
     let due = (check.since + context.policy.critical_for).max(after_grace);
     Some(if due > now {
-        Diagnosis::Watch { until: due, why: format!("critical in Consul: {}", check.words) }
+        Diagnosis::Watch { until: due, why: format!("critical in Consul: {}", check.words).into() }
     } else {
-        Diagnosis::Sick { cause: Cause::Critical, evidence: check.words.clone(), since: check.since }
+        Diagnosis::Sick { cause: Cause::Critical, evidence: check.words.as_str().into(), since: check.since }
     })
 }
 
@@ -303,7 +304,7 @@ fn died(container: &Container, history: &History, policy: &Policy, settle: Durat
     let since = history.ended().or_else(|| history.since(Standing::Down)).unwrap_or(now);
     let due = since + settle;
     if due > now {
-        return Diagnosis::Watch { until: due, why: format!("exited {}", container.exit_code) };
+        return Diagnosis::Watch { until: due, why: format!("exited {}", container.exit_code).into() };
     }
     let mut evidence = format!("exit code {}", container.exit_code);
     if container.oom_killed {
@@ -312,29 +313,29 @@ fn died(container: &Container, history: &History, policy: &Policy, settle: Durat
     if cancelled {
         evidence.push_str(", and Docker does not start it again: a signal cancelled its restart policy");
     }
-    Diagnosis::Sick { cause: Cause::Died, evidence, since }
+    Diagnosis::Sick { cause: Cause::Died, evidence: evidence.into(), since }
 }
 
 fn start_failed(container: &Container, down: Option<Instant>, now: Instant) -> Diagnosis {
     let since = down.unwrap_or(now);
     if since + START_SETTLE > now {
-        return Diagnosis::Watch { until: since + START_SETTLE, why: "Docker could not start it".to_owned() };
+        return Diagnosis::Watch { until: since + START_SETTLE, why: literal!("Docker could not start it") };
     }
     Diagnosis::Sick { cause: Cause::StartFailed, evidence: container.life.error.clone(), since }
 }
 
 fn sick(cause: Cause, evidence: String, since: Instant) -> Diagnosis {
-    Diagnosis::Sick { cause, evidence, since }
+    Diagnosis::Sick { cause, evidence: evidence.into(), since }
 }
 
 fn leave(why: &str) -> Diagnosis {
-    Diagnosis::Leave { why: why.to_owned(), tell: false }
+    Diagnosis::Leave { why: why.into(), tell: false }
 }
 
 fn untold(why: &str) -> Diagnosis {
-    Diagnosis::Leave { why: why.to_owned(), tell: true }
+    Diagnosis::Leave { why: why.into(), tell: true }
 }
 
 fn watch(since: Option<Instant>, span: Duration, now: Instant, why: &str) -> Diagnosis {
-    Diagnosis::Watch { until: since.unwrap_or(now) + span, why: why.to_owned() }
+    Diagnosis::Watch { until: since.unwrap_or(now) + span, why: why.into() }
 }

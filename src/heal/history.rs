@@ -66,10 +66,11 @@ pub struct History {
     /// `StartedAt` of the last look; its zero time is `Some(None)`.
     #[expect(clippy::option_option, reason = "not looked at yet; never started; started")]
     started_at: Option<Option<EventTime>>,
-    /// Restart counts of its looks, for crash loops.
+    /// Its restart count at the first look, and each other one since, for crash loops.
+    first_count: u64,
     restarts: Vec<(Instant, u64)>,
     /// Out-of-memory events.
-    ooms: Vec<Instant>,
+    ooms: Box<[Instant]>,
 }
 
 /// What a look at a container comes to, for the question how long it has been so.
@@ -119,8 +120,10 @@ impl History {
                 "pause" => What::Pause,
                 "unpause" => What::Unpause,
                 "oom" => {
-                    let place = self.ooms.len();
-                    keep(&mut self.ooms, place, now);
+                    let mut ooms = std::mem::take(&mut self.ooms).into_vec();
+                    let place = ooms.len();
+                    keep(&mut ooms, place, now);
+                    self.ooms = ooms.into();
                     return;
                 }
                 _ => return,
@@ -145,7 +148,10 @@ impl History {
 
     /// It was looked at.
     pub fn seen(&mut self, container: &Container, now: Instant) {
-        let started_at = (!container.started_at.is_empty()).then(|| EventTime::parse(&container.started_at));
+        if self.started_at.is_none() {
+            self.first_count = container.restart_count;
+        }
+        let started_at = Some(container.started_at);
         if started_at != self.started_at {
             if self.started_at.is_some() && container.state == State::Running {
                 self.started = self.started.filter(|_| self.last(What::Start).is_some()).or(Some(now));
@@ -156,7 +162,7 @@ impl History {
         if self.standing.is_none_or(|(before, _)| before != standing) {
             self.standing = Some((standing, now));
         }
-        if self.restarts.last().is_none_or(|(_, count)| *count != container.restart_count) {
+        if self.restarts.last().map_or(self.first_count, |(_, count)| *count) != container.restart_count {
             let place = self.restarts.len();
             keep(&mut self.restarts, place, (now, container.restart_count));
         }
@@ -192,8 +198,7 @@ impl History {
     pub fn restarts_within(&self, window: Duration, now: Instant) -> u64 {
         let Some((_, latest)) = self.restarts.last() else { return 0 };
         let before = self.restarts.iter().rev().find(|(at, _)| *at + window < now);
-        let first = before.or_else(|| self.restarts.first()).map_or(*latest, |(_, count)| *count);
-        latest.saturating_sub(first)
+        latest.saturating_sub(before.map_or(self.first_count, |(_, count)| *count))
     }
 
     /// Out-of-memory events within `window`.
@@ -266,7 +271,7 @@ impl History {
     /// Whether the `die` that was heard is the end that a look shows, to the second: engines round one of the two.
     fn heard_of_this_end(died: &Mark, container: &Container) -> bool {
         const ROUNDING: i64 = 1_500_000_000;
-        EventTime::parse(&container.finished_at).is_some_and(|finished| (finished.0 - died.at.0).abs() < ROUNDING)
+        container.finished_at.is_some_and(|finished| (finished.0 - died.at.0).abs() < ROUNDING)
     }
 }
 
@@ -308,6 +313,20 @@ mod tests {
             history.event(&Event { container: ContainerId::new("ab"), kind, time, exit_code: None }, now);
         }
         history
+    }
+
+    #[test]
+    fn restarts_are_counted_from_the_first_look_on() {
+        let (mut history, begun) = (History::default(), Instant::now());
+        let minute = Duration::from_secs(60);
+        for (number, count) in (0..).zip([5, 5, 7, 8]) {
+            let look = Container { restart_count: count, ..container("web", &[]) };
+            history.seen(&look, begun + number * minute);
+        }
+        let now = begun + 3 * minute;
+        let within = |window| history.restarts_within(window, now);
+        assert_eq!([10 * minute, 2 * minute, minute / 2].map(within), [3, 3, 1], "what was before nobody has seen");
+        assert_eq!(History::default().restarts_within(minute, now), 0);
     }
 
     #[test]

@@ -213,7 +213,7 @@ impl Policy {
 pub fn policy(container: &Container, settings: &Heal, published: bool) -> (Policy, Vec<Note>) {
     let word = |order: Order| (order.as_str(), Some(order));
     let mut from = Reader::new(&container.labels);
-    let probe = container.life.probe;
+    let probe = container.life.probe.as_deref().copied();
     let applies = applies(container, settings, published, &mut from);
     let mut policy = Policy {
         applies,

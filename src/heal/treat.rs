@@ -164,7 +164,7 @@ async fn last_look<E: Engine>(docker: &Arc<E>, patient: &Patient) -> Result<(), 
     match diagnose(&container, &context, now) {
         Diagnosis::Sick { .. } => Ok(()),
         Diagnosis::Well => Err(Cure::Cancelled("it is well again".to_owned())),
-        Diagnosis::Watch { why, .. } | Diagnosis::Leave { why, .. } => Err(Cure::Cancelled(why)),
+        Diagnosis::Watch { why, .. } | Diagnosis::Leave { why, .. } => Err(Cure::Cancelled(why.to_string())),
     }
 }
 

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arcstr::ArcStr;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -91,18 +92,18 @@ pub struct Ends<E, S> {
 
 /// A container that is watched.
 struct Watched {
-    sight: Arc<Sight>,
+    sight: Sight,
     policy: Arc<Policy>,
     /// Somebody else's, or nobody's, and why.
-    hands_off: Option<String>,
+    hands_off: Option<ArcStr>,
     /// It was to be registered at some time: the registration of a container that ended is gone.
     published: bool,
-    critical: Option<CriticalCheck>,
+    critical: Option<Box<CriticalCheck>>,
     diagnosis: Diagnosis,
     /// Since when it has been well without a break.
     well_since: Option<Instant>,
     /// What was told about it last: the same is not told twice.
-    told: String,
+    told: ArcStr,
     due: Option<Instant>,
 }
 
@@ -144,14 +145,14 @@ pub struct Watcher<E, S> {
     /// Those of them that share a namespace of another one: few, and asked for at every event.
     sharing: BTreeSet<ContainerId>,
     /// How many of them have each place.
-    places: HashMap<String, usize>,
+    places: HashMap<ArcStr, usize>,
     histories: HashMap<ContainerId, Box<History>>,
     /// Former ids → the containers that have their places now.
     successors: HashMap<String, ContainerId>,
     /// By place, where there is anything to remember.
     records: BTreeMap<String, Record>,
     /// Names of places that were seen to run.
-    known: BTreeSet<String>,
+    known: BTreeSet<ArcStr>,
     node: Node,
     due: BTreeSet<(Instant, ContainerId)>,
     holdoff: Instant,
@@ -373,14 +374,14 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             self.shared(policy)
         };
         let (critical, diagnosis, well_since, told, due) = before
-            .map_or((None, Diagnosis::Well, None, String::new(), None), |before| {
+            .map_or((None, Diagnosis::Well, None, ArcStr::new(), None), |before| {
                 (before.critical, before.diagnosis, before.well_since, before.told, before.due)
             });
         let hands_off = match names::logical(&container.name).1 {
             Role::Failed => Some("a replacement that failed, kept to be looked at".to_owned()),
             _ => self.place.never.reason(container, &policy),
-        };
-        let sight = Arc::new(sight);
+        }
+        .map(ArcStr::from);
         let watched = Watched { sight, policy, hands_off, published, critical, diagnosis, well_since, told, due };
         self.put(&id, watched);
         // A quarantine is the place's: whoever takes it is given up, too.
@@ -410,10 +411,10 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
         let (place, _) = names::logical(&gone.sight.container.name);
         let place = place.to_owned();
-        if !self.places.contains_key(&place) {
+        if !self.places.contains_key(place.as_str()) {
             // An operator removed it: nothing is sick there any more.
             self.node.mark(&place, None);
-            self.known.remove(&place);
+            self.known.remove(place.as_str());
         }
         self.show();
         let now = Instant::now();

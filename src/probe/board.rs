@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use tokio::time::Instant;
 
 use super::ask::Answer;
@@ -71,7 +72,7 @@ struct Slot {
 #[derive(Debug, Default)]
 pub struct Board {
     slots: BTreeMap<Number, Slot>,
-    numbers: BTreeMap<String, Number>,
+    numbers: BTreeMap<ArcStr, Number>,
     next: Number,
     quick: Schedule,
     slow: Schedule,
@@ -88,14 +89,14 @@ impl Board {
     /// more. `chance` yields numbers from 0 (inclusive) to 1 (exclusive).
     pub fn want(
         &mut self,
-        wanted: &BTreeMap<String, Wanted>,
+        wanted: &BTreeMap<ArcStr, Wanted>,
         now: Instant,
         mut chance: impl FnMut() -> f64,
     ) -> Vec<Number> {
-        let gone: Vec<String> = self.numbers.keys().filter(|id| !wanted.contains_key(*id)).cloned().collect();
+        let gone: Vec<ArcStr> = self.numbers.keys().filter(|id| !wanted.contains_key(*id)).cloned().collect();
         let mut over = Vec::new();
         for id in gone {
-            self.findings.remove(&id);
+            self.findings.remove(id.as_str());
             over.extend(self.forget(&id).filter(under_way).map(|(number, _)| number));
         }
         for (id, Wanted { check, status }) in wanted {
@@ -116,7 +117,7 @@ impl Board {
 
     fn begin(
         &mut self,
-        id: &str,
+        _id: &str,
         check: &Arc<Check>,
         known: Status,
         telling: Telling,
@@ -136,7 +137,7 @@ impl Board {
             Slot { check: Arc::clone(check), known, verdict: Verdict::of(check), telling, place, last: String::new() };
         self.enter(number, place);
         self.slots.insert(number, slot);
-        self.numbers.insert(id.to_owned(), number);
+        self.numbers.insert(check.id.clone(), number);
     }
 
     fn forget(&mut self, id: &str) -> Option<(Number, Slot)> {
@@ -262,7 +263,7 @@ impl Board {
         let slot = self.slots.get_mut(&number)?;
         let from = slot.telling.status();
         if slot.telling.tells(status, &output, slot.known, now) {
-            let id = slot.check.id.clone();
+            let id = slot.check.id.to_string();
             self.findings.insert(id.clone(), Finding { check: id, status, output });
         }
         (from != status).then(|| Changed { check: Arc::clone(&slot.check), from, to: status })

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use arcstr::ArcStr;
+
 use super::*;
 use crate::consul::model::{CheckTls, Probe};
 use Status::{Critical, Passing, Warning};
@@ -8,12 +10,12 @@ const INTERVAL: u64 = 10;
 
 pub(in crate::probe) fn check(id: &str, kind: CheckKind) -> Arc<Check> {
     Arc::new(Check {
-        id: id.to_owned(),
-        name: String::new(),
-        notes: "".into(),
+        id: id.into(),
+        name: ArcStr::new(),
+        notes: ArcStr::new(),
         kind: Arc::new(kind),
         status: Critical,
-        output: String::new(),
+        output: ArcStr::new(),
         deregister_after: None,
         success_before_passing: 0,
         failures_before_critical: 0,
@@ -29,7 +31,7 @@ pub(in crate::probe) fn ttl(id: &str, seconds: u64) -> Arc<Check> {
     check(id, CheckKind::Ttl { ttl: Duration::from_secs(seconds) })
 }
 
-pub(in crate::probe) fn wants(checks: &[Arc<Check>]) -> BTreeMap<String, Wanted> {
+pub(in crate::probe) fn wants(checks: &[Arc<Check>]) -> BTreeMap<ArcStr, Wanted> {
     checks.iter().map(|check| (check.id.clone(), Wanted { check: Arc::clone(check), status: check.status })).collect()
 }
 
@@ -135,7 +137,7 @@ fn another_definition_begins_anew_with_the_status_that_it_has() {
     let (a, b) = (bench.turn().unwrap(), bench.turn().unwrap());
     bench.board.answered(b, answer(Passing), bench.now);
     bench.board.finding().unwrap();
-    let renamed = Arc::new(Check { name: "another title".to_owned(), ..(*tcp("b", 81)).clone() });
+    let renamed = Arc::new(Check { name: "another title".into(), ..(*tcp("b", 81)).clone() });
     assert_eq!(bench.want(&[tcp("a", 90), renamed]), [a], "a title is no definition");
     assert_eq!(bench.board.answered(a, answer(Passing), bench.now), None, "that was the old one");
     bench.pass(5);

@@ -55,6 +55,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
+
 use crate::consul::model::{Check, Status};
 
 pub use ask::{Answer, Ask, Asker};
@@ -78,7 +80,7 @@ pub struct Wanted {
 }
 
 /// Everything to be run here, by check id.
-pub type Wants = Arc<BTreeMap<String, Wanted>>;
+pub type Wants = Arc<BTreeMap<ArcStr, Wanted>>;
 
 /// Something to write down about a check.
 #[derive(Debug, Clone, PartialEq, Eq)]

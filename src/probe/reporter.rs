@@ -116,7 +116,7 @@ impl<R: Registry> Reporter<R> {
     /// The last finding of a check is the one that counts. It does not wait for an earlier one's back-off: that was about the check's
     /// rights, though, so it keeps it.
     fn take(&mut self, finding: Finding) {
-        if !self.wanted.borrow().contains_key(&finding.check) {
+        if !self.wanted.borrow().contains_key(finding.check.as_str()) {
             return;
         }
         let waiting = self.waiting.entry(finding.check.clone()).or_insert_with(Waiting::new);
@@ -125,7 +125,7 @@ impl<R: Registry> Reporter<R> {
 
     fn prune(&mut self) {
         let wanted = Arc::clone(&self.wanted.borrow_and_update());
-        self.waiting.retain(|id, _| wanted.contains_key(id));
+        self.waiting.retain(|id, _| wanted.contains_key(id.as_str()));
     }
 
     /// Starts what can be started; when to look again.

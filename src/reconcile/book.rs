@@ -15,7 +15,7 @@ mod seeing;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use litemap::LiteMap;
+use arcstr::ArcStr;
 use tokio::time::Instant;
 
 use super::claims::Claims;
@@ -28,6 +28,7 @@ use super::shown::key;
 use crate::consul::{ActualService, Check, Class, Service, Status};
 use crate::docker::{Change, ContainerId, Seen};
 use crate::registration::{Note, Settings};
+use crate::text::Texts;
 
 /// See the module's header.
 pub struct Book {
@@ -37,14 +38,14 @@ pub struct Book {
     given_up: Option<GivenUp>,
     containers: Containers,
     claims: Claims,
-    wanted: HashMap<String, Arc<Service>>,
-    actual: HashMap<String, Arc<ActualService>>,
+    wanted: HashMap<ArcStr, Arc<Service>>,
+    actual: HashMap<ArcStr, Arc<ActualService>>,
     /// Keys in `actual` that carry our mark (or a dead namesake's), by container.
-    registered: HashMap<ContainerId, LiteMap<String, ()>>,
+    registered: BTreeSet<(ContainerId, ArcStr)>,
     /// Keys that somebody else uses too, in another case: the catalog cannot tell the two apart.
-    contested: HashSet<String>,
+    contested: HashSet<ArcStr>,
     /// What is registered with our mark beside what is in `actual`, under the same id in another case.
-    doubles: HashMap<String, ActualService>,
+    doubles: HashMap<ArcStr, ActualService>,
     /// Containers that Docker says do not exist, while something is registered for them.
     gone: HashSet<ContainerId>,
     items: Items,
@@ -54,16 +55,16 @@ pub struct Book {
     absent: HashMap<String, Instant>,
     /// Those of them for which that is long enough.
     past: HashSet<String>,
-    beats: HashSet<String>,
+    beats: HashSet<ArcStr>,
     /// Keys of which a check is critical for which Consul may remove the service (`deregister_after`), since when.
-    dying: HashMap<String, Instant>,
+    dying: HashMap<ArcStr, Instant>,
     /// Definitions that Consul refused because of their checks, as hashes by key.
-    refused: HashMap<String, BTreeSet<String>>,
+    refused: HashMap<ArcStr, BTreeSet<String>>,
     /// Keys written since the read under way began: what that read says about them may be older than the write.
-    written: HashSet<String>,
+    written: HashSet<ArcStr>,
     /// Keys that are sent again although they are as they should be.
-    resend: HashSet<String>,
-    own_key: String,
+    resend: HashSet<ArcStr>,
+    own_key: ArcStr,
     /// The agent has said something of itself: before, its own service is left as it is.
     spoken: bool,
     /// What the authors of labels should know, over all containers.
@@ -77,8 +78,10 @@ pub struct Book {
     /// Keys that are wanted and registered.
     published: usize,
     probes_changed: bool,
-    /// What is noted at a healing check, of the last container: with one policy it is the same for all.
-    usual_notes: Arc<str>,
+    /// What was read last shares its memory with what is wanted.
+    shared: bool,
+    /// What definitions have in common: names, addresses, meta, notes.
+    texts: Texts,
 }
 
 /// What a change of a container came to, for the log.
@@ -109,7 +112,7 @@ impl Book {
             claims: Claims::default(),
             wanted: HashMap::from([(own_key.clone(), Arc::new(own))]),
             actual: HashMap::new(),
-            registered: HashMap::new(),
+            registered: BTreeSet::new(),
             contested: HashSet::new(),
             doubles: HashMap::new(),
             gone: HashSet::new(),
@@ -132,7 +135,8 @@ impl Book {
             ahead: false,
             published: 0,
             probes_changed: false,
-            usual_notes: Arc::default(),
+            shared: false,
+            texts: Texts::default(),
         }
     }
 
@@ -162,7 +166,7 @@ impl Book {
     }
 
     /// The next write, if any; it is then under way and must be answered by [`Book::done`] or [`Book::interrupted`].
-    pub fn next(&mut self, now: Instant) -> Option<(String, Op)> {
+    pub fn next(&mut self, now: Instant) -> Option<(ArcStr, Op)> {
         if !self.read_once {
             return None;
         }
@@ -186,8 +190,8 @@ impl Book {
     }
 
     /// A write succeeded. Returns when the event that led to it was heard.
-    pub fn done(&mut self, at: &str, op: &Op) -> Option<Instant> {
-        self.written.insert(at.to_owned());
+    pub fn done(&mut self, at: &ArcStr, op: &Op) -> Option<Instant> {
+        self.written.insert(at.clone());
         match op {
             Op::Register(_) | Op::Deregister(_) => {
                 self.resend.remove(at);
@@ -211,7 +215,7 @@ impl Book {
             }
             // The catalog has one row for the two, and it went with the double.
             if self.wanted.contains_key(at) && self.actual.contains_key(at) {
-                self.resend.insert(at.to_owned());
+                self.resend.insert(at.into());
             }
             return self.items.succeeded(at);
         }
@@ -232,8 +236,8 @@ impl Book {
     }
 
     /// A write failed. Returns whether it is worth telling.
-    pub fn failed(&mut self, at: &str, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
-        self.written.insert(at.to_owned());
+    pub fn failed(&mut self, at: &ArcStr, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
+        self.written.insert(at.clone());
         let tell = self.items.failed(at, class, reason, now, chance);
         self.retire(self.wanted.get(at).cloned().as_ref());
         tell
@@ -242,16 +246,16 @@ impl Book {
     /// Consul refuses this definition, and says that it always will. If it has checks besides Docker's it is registered
     /// with fewer of them: a label must not cost a registration. Returns the checks that are left out; the write is then
     /// answered.
-    pub fn refuse(&mut self, at: &str, op: &Op) -> Option<Vec<String>> {
+    pub fn refuse(&mut self, at: &ArcStr, op: &Op) -> Option<Vec<String>> {
         let Op::Register(service) = op else { return None };
         let fewer = diff::with_fewer_checks(service)?;
         let container = container_of(service)?;
-        self.refused.entry(at.to_owned()).or_default().insert(service.definition_hash());
-        self.written.insert(at.to_owned());
+        self.refused.entry(at.clone()).or_default().insert(service.definition_hash());
+        self.written.insert(at.clone());
         self.items.interrupted(at);
         self.settle_claims(&container, at);
         let left_out = |check: &&Check| !fewer.checks.iter().any(|kept| kept.id == check.id);
-        Some(service.checks.iter().filter(left_out).map(|check| check.id.clone()).collect())
+        Some(service.checks.iter().filter(left_out).map(|check| check.id.to_string()).collect())
     }
 
     /// Consul was away: it may be another one, or set up otherwise. What it refused is tried again.
@@ -264,9 +268,9 @@ impl Book {
     }
 
     /// Decides anew who gets the ids that this container claimed and for which it got `at`.
-    fn settle_claims(&mut self, container: &ContainerId, at: &str) {
+    fn settle_claims(&mut self, container: &ContainerId, at: &ArcStr) {
         let keys = self.containers.held.get(container).into_iter().flat_map(|held| &held.keys);
-        let claimed: Vec<String> = keys.filter(|(_, got)| *got == at).map(|(claimed, _)| claimed.clone()).collect();
+        let claimed: Vec<ArcStr> = keys.filter(|(_, got)| *got == at).map(|(claimed, _)| claimed.clone()).collect();
         for claimed in claimed {
             self.settle(&claimed, None);
         }
@@ -274,26 +278,26 @@ impl Book {
 
     /// Whether something is registered under this key, as far as is known.
     #[must_use]
-    pub fn is_taken(&self, at: &str) -> bool {
+    pub fn is_taken(&self, at: &ArcStr) -> bool {
         self.actual.contains_key(at)
     }
 
     /// A write was not made, because somebody has registered something under this key since the last read.
-    pub fn found(&mut self, at: &str, service: ActualService) {
+    pub fn found(&mut self, at: &ArcStr, service: ActualService) {
         self.set_actual(at, Some(Arc::new(service)));
         self.items.interrupted(at);
         self.settle(at, None);
     }
 
     /// The way to Consul broke under a write: it may or may not have happened; the next read tells.
-    pub fn interrupted(&mut self, at: &str) {
+    pub fn interrupted(&mut self, at: &ArcStr) {
         self.items.interrupted(at);
     }
 
     /// What the agent says of itself.
     ///
     /// Returns whether that is to be written.
-    pub fn say(&mut self, status: Status, output: String) -> bool {
+    pub fn say(&mut self, status: Status, output: ArcStr) -> bool {
         let first = !std::mem::replace(&mut self.spoken, true);
         if first {
             self.beat_own();
@@ -322,7 +326,7 @@ impl Book {
         }
     }
 
-    fn beat(&mut self, at: String) {
+    fn beat(&mut self, at: ArcStr) {
         self.items.touch(&at, None);
         self.beats.insert(at);
     }
@@ -334,7 +338,7 @@ impl Book {
 
     /// Every registration that carries our mark, and our own: what `REMORA_ON_EXIT=deregister` removes.
     #[must_use]
-    pub fn ours(&self) -> Vec<String> {
+    pub fn ours(&self) -> Vec<ArcStr> {
         let ours = |service: &&Arc<ActualService>| matches!(own::owner(service, &self.settings), Owner::Ours(_));
         self.actual.values().filter(ours).map(|service| service.id.clone()).collect()
     }
@@ -342,8 +346,8 @@ impl Book {
     /// Whether something that the agent does not show carries our mark and is not wanted; as it is now.
     pub fn stray(&self) -> impl Fn(&ActualService) -> bool + Send + use<> {
         let settings = self.settings.clone();
-        let wanted: BTreeSet<String> = self.wanted.keys().cloned().collect();
-        move |service| matches!(own::owner(service, &settings), Owner::Ours(_)) && !wanted.contains(&service.id)
+        let wanted: BTreeSet<ArcStr> = self.wanted.keys().cloned().collect();
+        move |service| matches!(own::owner(service, &settings), Owner::Ours(_)) && !wanted.contains(&key(&service.id))
     }
 
     /// The agent's own service as it is wanted now.
@@ -394,10 +398,11 @@ impl Book {
         self.items.next_due()
     }
 
-    fn set_wanted(&mut self, at: &str, service: Option<Arc<Service>>) {
+    fn set_wanted(&mut self, at: &ArcStr, service: Option<Arc<Service>>) {
         let now = service.is_some();
+        self.shared &= !now;
         let before = match service {
-            Some(service) => self.wanted.insert(at.to_owned(), service),
+            Some(service) => self.wanted.insert(at.clone(), service),
             None => self.wanted.remove(at),
         };
         if self.actual.contains_key(at) {
@@ -412,7 +417,7 @@ impl Book {
         self.retire(before.as_ref());
     }
 
-    fn set_actual(&mut self, at: &str, service: Option<Arc<ActualService>>) {
+    fn set_actual(&mut self, at: &ArcStr, service: Option<Arc<ActualService>>) {
         if self.wanted.contains_key(at) {
             let (now, before) = (service.is_some(), self.actual.contains_key(at));
             self.published = self.published + usize::from(now) - usize::from(before);
@@ -424,18 +429,18 @@ impl Book {
             Owner::Unmarked | Owner::Foreign => None,
         };
         let now = service.as_ref().and_then(container);
-        let before = match service {
-            Some(service) => self.actual.insert(at.to_owned(), service),
-            None => self.actual.remove(at),
-        };
-        let before = before.as_ref().and_then(container);
+        let before = self.actual.remove(at).as_ref().and_then(container);
+        if let Some(service) = service {
+            self.actual.insert(key(&service.id), service);
+        }
         if before != now {
             if let Some(before) = before {
                 self.unindex(&before, at);
             }
             if let Some(now) = now {
-                let keys = self.registered.entry(now).or_insert_with(|| LiteMap::with_capacity(1));
-                keys.insert(at.to_owned(), ());
+                let known = self.containers.held.get_key_value(&now).map(|(id, _)| id.clone());
+                let at = self.actual.get_key_value(at).map_or_else(|| at.clone(), |(at, _)| at.clone());
+                self.registered.insert((known.unwrap_or(now), at));
             }
         }
         self.retire(self.wanted.get(at).cloned().as_ref());
@@ -443,25 +448,26 @@ impl Book {
 
     /// That a container is gone is remembered only as long as something is registered for it.
     fn forget_gone(&mut self, container: &ContainerId) {
-        if !self.registered.contains_key(container) && self.doubles_of(container).next().is_none() {
+        if self.registered_for(container).next().is_none() && self.doubles_of(container).next().is_none() {
             self.gone.remove(container);
         }
     }
 
     /// The keys under which a double is registered for this container.
-    fn doubles_of(&self, container: &ContainerId) -> impl Iterator<Item = &String> {
+    fn doubles_of(&self, container: &ContainerId) -> impl Iterator<Item = &ArcStr> {
         let doubled = move |double: &ActualService| own::container(double).as_ref() == Some(container);
         self.doubles.iter().filter(move |(_, double)| doubled(double)).map(|(at, _)| at)
     }
 
-    fn unindex(&mut self, container: &ContainerId, at: &str) {
-        if let Some(keys) = self.registered.get_mut(container) {
-            keys.remove(at);
-            if keys.is_empty() {
-                self.registered.remove(container);
-                self.forget_gone(container);
-            }
-        }
+    /// The keys under which something is registered for this container.
+    fn registered_for(&self, container: &ContainerId) -> impl Iterator<Item = &ArcStr> {
+        let from = (container.clone(), ArcStr::new());
+        self.registered.range(from..).take_while(move |(of, _)| of == container).map(|(_, at)| at)
+    }
+
+    fn unindex(&mut self, container: &ContainerId, at: &ArcStr) {
+        self.registered.remove(&(container.clone(), at.clone()));
+        self.forget_gone(container);
     }
 }
 

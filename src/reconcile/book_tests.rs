@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::HealMode;
-use crate::consul::{ActualCheck, CheckKind, Snapshot};
+use crate::consul::{ActualCheck, CheckKind, Meta, Snapshot};
 use crate::docker::Sight;
-use crate::docker::{Binding, Container, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Signal, State};
+use crate::docker::{
+    Binding, Container, EventTime, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Signal, State,
+};
 use crate::telemetry::Drift;
 use litemap::LiteMap;
 
@@ -34,7 +36,7 @@ fn settings() -> Settings {
 fn own_service() -> Service {
     let mut service = diff::tests::service(OWN, "");
     service.meta = service.meta.without(Service::META_CONTAINER);
-    "remora".clone_into(&mut service.name);
+    service.name = "remora".into();
     service.seal();
     service
 }
@@ -50,12 +52,12 @@ fn running(letter: &str, name: &str) -> Container {
     let port = Port { number: 80, protocol: Protocol::Tcp };
     Container {
         id: id(letter),
-        name: name.to_owned(),
-        image: "web:1".to_owned(),
-        image_id: String::new(),
-        created: format!("2026-01-01T00:00:00.{:03}Z", letter.as_bytes()[0]),
-        started_at: "2026-01-01T00:01:00Z".to_owned(),
-        finished_at: "0001-01-01T00:00:00Z".to_owned(),
+        name: name.into(),
+        image: "web:1".into(),
+        image_id: ArcStr::new(),
+        created: EventTime::parse(&format!("2026-01-01T00:00:00.{:03}Z", letter.as_bytes()[0])),
+        started_at: EventTime::parse("2026-01-01T00:01:00Z"),
+        finished_at: None,
         state: State::Running,
         exit_code: 0,
         oom_killed: false,
@@ -65,8 +67,8 @@ fn running(letter: &str, name: &str) -> Container {
         service_env: LiteMap::new(),
         network_mode: NetworkMode::Bridge,
         networks: LiteMap::new(),
-        exposed: [port].into(),
-        bindings: LiteMap::from_iter([(port, vec![Binding { host_ip: Ipv4Addr::UNSPECIFIED.into(), host_port }])]),
+        exposed: LiteMap::from_iter([(port, ())]),
+        bindings: LiteMap::from_iter([(port, [Binding { host_ip: Ipv4Addr::UNSPECIFIED.into(), host_port }].into())]),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),
         life: Life::default(),
@@ -76,7 +78,7 @@ fn running(letter: &str, name: &str) -> Container {
 
 fn labelled(container: Container, key: &str, value: &str) -> Container {
     let mut labels = container.labels.clone();
-    labels.insert(key.to_owned(), value.to_owned());
+    labels.insert(key.into(), value.into());
     Container { labels, ..container }
 }
 
@@ -86,15 +88,15 @@ fn ended(container: Container, state: State) -> Container {
 
 fn sharing(letter: &str, name: &str, owner: &str) -> Container {
     let own = LiteMap::new();
-    Container { network_mode: NetworkMode::Container(owner.to_owned()), bindings: own, ..running(letter, name) }
+    Container { network_mode: NetworkMode::Container(owner.into()), bindings: own, ..running(letter, name) }
 }
 
 /// What somebody else would have registered.
 fn foreign(id: &str, name: &str, meta: &[(&str, &str)]) -> ActualService {
     ActualService {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        address: "10.0.0.9".to_owned(),
+        id: id.into(),
+        name: name.into(),
+        address: "10.0.0.9".into(),
         port: 9,
         meta: meta.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
         weights: (1, 1),
@@ -155,7 +157,7 @@ impl Story {
     }
 
     fn sees(&mut self, container: Container, draining: bool, settling: bool) -> &mut Self {
-        let sight = Arc::new(Sight { container: container.into(), draining, settling });
+        let sight = Sight { container: container.into(), draining, settling };
         let id = sight.container.id.clone();
         self.book.change(Change { id, seen: Seen::Here(sight), heard: None });
         self.recount();
@@ -175,8 +177,12 @@ impl Story {
     }
 
     /// Reads Consul: what others did meanwhile.
-    fn read(&mut self) -> Vec<(String, Drift)> {
-        self.book.reading();
+    fn read(&mut self) -> Vec<(ArcStr, Drift)> {
+        drop(self.book.reading());
+        if let Some(sharing) = self.book.sharing(&self.consul, false) {
+            assert_eq!(*sharing, self.consul, "only memory is shared");
+            self.consul = Snapshot::clone(&sharing);
+        }
         let mut drift = self.book.read(&self.consul, self.now, || 0.5);
         self.recount();
         drift.sort_by(|a, b| a.0.cmp(&b.0));
@@ -222,7 +228,7 @@ impl Story {
 
     /// Ids of what is registered, our own service left out.
     fn ids(&self) -> Vec<&str> {
-        self.consul.services.keys().map(String::as_str).filter(|id| *id != OWN).collect()
+        self.consul.services.keys().map(ArcStr::as_str).filter(|id| *id != OWN).collect()
     }
 
     fn status(&self, id: &str) -> (Status, &str) {
@@ -249,18 +255,21 @@ impl Story {
         let published = book.wanted.keys().filter(|at| book.actual.contains_key(*at) && **at != book.own_key).count();
         assert_eq!(book.published(), published, "published");
         book.items.recount();
-        let mut registered: HashMap<ContainerId, LiteMap<String, ()>> = HashMap::new();
+        let mut registered: BTreeSet<(ContainerId, ArcStr)> = BTreeSet::new();
         for (at, service) in &book.actual {
             if let Owner::Ours(Some(container)) | Owner::Namesake { container: Some(container), .. } =
                 own::owner(service, &book.settings)
             {
-                registered.entry(container).or_default().insert(at.clone(), ());
+                registered.insert((container, at.clone()));
             }
         }
         assert_eq!(book.registered, registered, "registered by container");
         for container in &book.gone {
             let double = book.doubles.values().any(|double| own::container(double).as_ref() == Some(container));
-            assert!(double || book.registered.contains_key(container), "gone, and nothing is registered for it");
+            assert!(
+                double || book.registered_for(container).next().is_some(),
+                "gone, and nothing is registered for it"
+            );
             assert!(!book.containers.held.contains_key(container), "gone and here");
         }
     }
@@ -284,7 +293,7 @@ fn apply(consul: &mut Snapshot, op: &Op) -> bool {
             let before = consul.services.remove(&service.id).map(Arc::unwrap_or_clone);
             let mut checks = before.map(|before| before.checks).unwrap_or_default();
             for check in &service.checks {
-                let fresh = ActualCheck { status: check.status, output: String::new() };
+                let fresh = ActualCheck { status: check.status, output: ArcStr::new() };
                 checks.entry(check.id.clone()).or_insert(fresh);
             }
             let weights = service.weights.unwrap_or_default();
@@ -296,10 +305,7 @@ fn apply(consul: &mut Snapshot, op: &Op) -> bool {
                 port: service.port,
                 tags: service.tags.clone(),
                 meta: service.meta.clone(),
-                tagged_addresses: LiteMap::from_iter([
-                    ("lan_ipv4".to_owned(), at.clone()),
-                    ("wan_ipv4".to_owned(), at),
-                ]),
+                tagged_addresses: LiteMap::from_iter([("lan_ipv4".into(), at.clone()), ("wan_ipv4".into(), at)]),
                 weights: (weights.passing, weights.warning),
                 enable_tag_override: service.enable_tag_override,
                 checks,

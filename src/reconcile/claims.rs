@@ -5,30 +5,27 @@
 //! their container's short id behind it. Nobody overwrites anybody; but an id that is made of a container's own name is that
 //! container's: no label of another one takes it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
+
 use crate::consul::Service;
-use crate::docker::ContainerId;
+use crate::docker::{ContainerId, EventTime};
 
 /// A container's wish for an id.
 #[derive(Debug, Clone)]
 pub struct Claim {
-    /// Whose wish it is.
-    pub container: ContainerId,
-    /// When that container was created, RFC 3339. Compared as text, which is right but for the last digits of a second:
-    /// what counts is that every look comes to the same answer.
-    pub created: String,
     /// Whether the id is made of that container's own name, and not of a label's wish.
     pub natural: bool,
     /// The definition under the id it wishes for.
     pub service: Arc<Service>,
 }
 
-/// Every claim, by the lower-case id that it is for.
+/// Every claim, by the lower-case id that it is for, and by whose wish it is.
 #[derive(Debug, Default)]
 pub struct Claims {
-    claims: HashMap<String, Vec<Claim>>,
+    claims: BTreeMap<(ArcStr, ContainerId), Claim>,
 }
 
 /// Who has the id in Consul now.
@@ -44,53 +41,55 @@ pub enum Occupant {
 
 impl Claims {
     /// Adds or replaces a container's claim.
-    pub fn insert(&mut self, key: &str, claim: Claim) {
-        let claims = self.claims.entry(key.to_owned()).or_default();
-        claims.retain(|old| old.container != claim.container);
-        // By itself a list of one makes room for four.
-        claims.reserve_exact(1);
-        claims.push(claim);
+    pub fn insert(&mut self, key: &ArcStr, container: &ContainerId, claim: Claim) {
+        self.claims.insert((key.clone(), container.clone()), claim);
     }
 
     /// Removes a container's claim.
-    pub fn remove(&mut self, key: &str, container: &ContainerId) {
-        if let Some(claims) = self.claims.get_mut(key) {
-            claims.retain(|claim| claim.container != *container);
-            if claims.is_empty() {
-                self.claims.remove(key);
-            }
-        }
+    pub fn remove(&mut self, key: &ArcStr, container: &ContainerId) {
+        self.claims.remove(&(key.clone(), container.clone()));
+    }
+
+    /// The claim of this container for this id.
+    #[must_use]
+    pub fn get(&self, key: &ArcStr, container: &ContainerId) -> Option<&Claim> {
+        self.claims.get(&(key.clone(), container.clone()))
     }
 
     /// The claims for this id.
-    #[must_use]
-    pub fn of(&self, key: &str) -> &[Claim] {
-        self.claims.get(key).map_or(&[], Vec::as_slice)
+    pub fn of(&self, key: &ArcStr) -> impl Iterator<Item = (&ContainerId, &Claim)> {
+        let all = self.claims.range((key.clone(), ContainerId::default())..);
+        all.take_while(move |((at, _), _)| at == key).map(|((_, container), claim)| (container, claim))
     }
 
-    /// What each claimant registers: its definition, under the id or under one of its own.
+    /// What each claimant registers: its definition, under the id or under one of its own. `created`: when a container was.
     #[must_use]
-    pub fn settle(&self, key: &str, occupant: &Occupant) -> Vec<(ContainerId, Arc<Service>)> {
-        let claims = self.of(key);
+    pub fn settle(
+        &self,
+        key: &ArcStr,
+        occupant: &Occupant,
+        created: impl Fn(&ContainerId) -> Option<EventTime>,
+    ) -> Vec<(ContainerId, Arc<Service>)> {
+        let claims = || self.of(key);
         // A label may wish for any id; the one that is made of a container's own name is that container's.
-        let natural = claims.iter().any(|claim| claim.natural);
-        let eligible = || claims.iter().filter(move |claim| claim.natural == natural);
-        let oldest = || eligible().min_by_key(|claim| (&claim.created, &claim.container)).map(|claim| &claim.container);
+        let natural = claims().any(|(_, claim)| claim.natural);
+        let eligible = || claims().filter(move |(_, claim)| claim.natural == natural);
+        let oldest =
+            || eligible().map(|(container, _)| container).min_by_key(|container| (created(container), *container));
         let winner = match occupant {
             Occupant::Stranger => None,
             // Whoever has it keeps it: ids must not change hands because an older container was started again.
-            Occupant::Container(holder) if eligible().any(|claim| claim.container == *holder) => Some(holder),
+            Occupant::Container(holder) if eligible().any(|(container, _)| container == holder) => Some(holder),
             Occupant::Container(_) | Occupant::Free => oldest(),
         };
-        claims
-            .iter()
-            .map(|claim| {
-                let service = if winner == Some(&claim.container) {
+        claims()
+            .map(|(container, claim)| {
+                let service = if winner == Some(container) {
                     Arc::clone(&claim.service)
                 } else {
-                    Arc::new(with_id_of_its_own(&claim.service, &claim.container))
+                    Arc::new(with_id_of_its_own(&claim.service, container))
                 };
-                (claim.container.clone(), service)
+                (container.clone(), service)
             })
             .collect()
     }
@@ -101,13 +100,13 @@ fn with_id_of_its_own(service: &Service, container: &ContainerId) -> Service {
     let mut own = service.clone();
     for check in &mut own.checks {
         // The two forms of ids that a definition gives its checks.
-        if let Some(rest) = check.id.strip_prefix(&service.id) {
-            check.id = format!("{id}{rest}");
+        if let Some(rest) = check.id.strip_prefix(&*service.id) {
+            check.id = format!("{id}{rest}").into();
         } else if check.id.strip_prefix("service:") == Some(service.id.as_str()) {
-            check.id = format!("service:{id}");
+            check.id = format!("service:{id}").into();
         }
     }
-    own.id = id;
+    own.id = id.into();
     own.seal();
     own
 }
@@ -118,18 +117,20 @@ mod tests {
     use crate::consul::Check;
     use crate::reconcile::diff::tests::service;
 
-    fn claim(container: &str, created: &str) -> Claim {
-        Claim {
-            container: ContainerId::new(container),
-            created: created.to_owned(),
-            natural: false,
-            service: Arc::new(service("n1:web:80", container)),
-        }
+    const WEB: ArcStr = arcstr::literal!("n1:web:80");
+
+    fn claim(container: &str) -> Claim {
+        Claim { natural: false, service: Arc::new(service("n1:web:80", container)) }
     }
 
-    fn ids(claims: &Claims, occupant: &Occupant) -> Vec<String> {
+    /// The later in the alphabet the older.
+    fn created(container: &ContainerId) -> Option<EventTime> {
+        Some(EventTime(-i64::from(container.as_str().as_bytes()[0])))
+    }
+
+    fn ids(claims: &Claims, occupant: &Occupant) -> Vec<ArcStr> {
         let mut ids: Vec<_> =
-            claims.settle("n1:web:80", occupant).into_iter().map(|(_, service)| service.id.clone()).collect();
+            claims.settle(&WEB, occupant, created).into_iter().map(|(_, service)| service.id.clone()).collect();
         ids.sort();
         ids
     }
@@ -137,31 +138,35 @@ mod tests {
     #[test]
     fn one_claimant_gets_its_id_unless_a_stranger_has_it() {
         let mut claims = Claims::default();
-        claims.insert("n1:web:80", claim("aaaaaaaaaaaaaaaa", "1"));
+        claims.insert(&WEB, &ContainerId::new("aaaaaaaaaaaaaaaa"), claim("aaaaaaaaaaaaaaaa"));
         assert_eq!(ids(&claims, &Occupant::Free), ["n1:web:80"]);
         assert_eq!(ids(&claims, &Occupant::Container(ContainerId::new("gone"))), ["n1:web:80"]);
         assert_eq!(ids(&claims, &Occupant::Stranger), ["n1:web:80:aaaaaaaaaaaa"]);
-        claims.remove("n1:web:80", &ContainerId::new("aaaaaaaaaaaaaaaa"));
-        assert!(claims.of("n1:web:80").is_empty());
+        claims.remove(&WEB, &ContainerId::new("aaaaaaaaaaaaaaaa"));
+        assert!(claims.of(&WEB).next().is_none());
     }
 
     #[test]
     fn of_two_the_older_gets_it_and_whoever_has_it_keeps_it() {
         let mut claims = Claims::default();
-        claims.insert("n1:web:80", claim("bbbbbbbbbbbbbbbb", "2"));
-        claims.insert("n1:web:80", claim("aaaaaaaaaaaaaaaa", "1"));
-        assert_eq!(ids(&claims, &Occupant::Free), ["n1:web:80", "n1:web:80:bbbbbbbbbbbb"]);
-        let holder = Occupant::Container(ContainerId::new("bbbbbbbbbbbbbbbb"));
-        assert_eq!(ids(&claims, &holder), ["n1:web:80", "n1:web:80:aaaaaaaaaaaa"]);
+        claims.insert(&WEB, &ContainerId::new("aaaaaaaaaaaaaaaa"), claim("aaaaaaaaaaaaaaaa"));
+        claims.insert(&WEB, &ContainerId::new("bbbbbbbbbbbbbbbb"), claim("bbbbbbbbbbbbbbbb"));
+        assert_eq!(ids(&claims, &Occupant::Free), ["n1:web:80", "n1:web:80:aaaaaaaaaaaa"]);
+        let holder = Occupant::Container(ContainerId::new("aaaaaaaaaaaaaaaa"));
+        assert_eq!(ids(&claims, &holder), ["n1:web:80", "n1:web:80:bbbbbbbbbbbb"]);
     }
 
     #[test]
     fn no_label_takes_the_id_that_is_made_of_anothers_name() {
         let mut claims = Claims::default();
-        claims.insert("n1:web:80", claim("aaaaaaaaaaaaaaaa", "1"));
-        claims.insert("n1:web:80", Claim { natural: true, ..claim("bbbbbbbbbbbbbbbb", "2") });
-        let expected = ["n1:web:80", "n1:web:80:aaaaaaaaaaaa"];
-        for occupant in [Occupant::Free, Occupant::Container(ContainerId::new("aaaaaaaaaaaaaaaa"))] {
+        claims.insert(&WEB, &ContainerId::new("bbbbbbbbbbbbbbbb"), claim("bbbbbbbbbbbbbbbb"));
+        claims.insert(
+            &WEB,
+            &ContainerId::new("aaaaaaaaaaaaaaaa"),
+            Claim { natural: true, ..claim("aaaaaaaaaaaaaaaa") },
+        );
+        let expected = ["n1:web:80", "n1:web:80:bbbbbbbbbbbb"];
+        for occupant in [Occupant::Free, Occupant::Container(ContainerId::new("bbbbbbbbbbbbbbbb"))] {
             assert_eq!(ids(&claims, &occupant), expected);
         }
     }
@@ -169,11 +174,11 @@ mod tests {
     #[test]
     fn the_checks_move_with_the_id_and_the_seal_is_right() {
         let mut claims = Claims::default();
-        let mut wish = claim("aaaaaaaaaaaaaaaa", "1");
+        let mut wish = claim("aaaaaaaaaaaaaaaa");
         let definition = Arc::make_mut(&mut wish.service);
-        definition.checks.push(Check { id: "service:n1:web:80".to_owned(), ..definition.checks[0].clone() });
-        claims.insert("n1:web:80", wish);
-        let settled = claims.settle("n1:web:80", &Occupant::Stranger);
+        definition.checks.push(Check { id: "service:n1:web:80".into(), ..definition.checks[0].clone() });
+        claims.insert(&WEB, &ContainerId::new("aaaaaaaaaaaaaaaa"), wish);
+        let settled = claims.settle(&WEB, &Occupant::Stranger, created);
         let service = &settled[0].1;
         assert_eq!(service.checks[1].id, "service:n1:web:80:aaaaaaaaaaaa");
         assert_eq!(service.checks[0].id, "n1:web:80:aaaaaaaaaaaa:docker");

@@ -1,8 +1,8 @@
 //! The containers that the observation told about, found by id and by name, and which of them depend on which. Pure.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
 
 use crate::consul::Status;
@@ -12,15 +12,15 @@ use crate::registration::{self, Note, Peers};
 /// A container with what it means.
 pub struct Held {
     /// What was seen of it last.
-    pub sight: Arc<Sight>,
+    pub sight: Sight,
     /// Its registrations stay, with this status and output.
-    pub hold: Option<(Status, String)>,
+    pub hold: Option<(Status, ArcStr)>,
     /// The id it wishes for, lower-case → the key under which it is wanted.
-    pub keys: LiteMap<String, String>,
+    pub keys: LiteMap<ArcStr, ArcStr>,
     /// What was told about its labels.
-    pub notes: Vec<Note>,
+    pub notes: Box<[Note]>,
     /// Why nothing is registered for it.
-    pub nothing: Option<String>,
+    pub nothing: Option<ArcStr>,
     /// It cannot be judged before another one has been looked at: everything stays as it is.
     pub waits: bool,
     /// Something was to be registered for it since the agent started.
@@ -47,7 +47,7 @@ impl Held {
 pub struct Containers {
     /// All of them. Boxed: half of a large table is empty.
     pub held: HashMap<ContainerId, Box<Held>>,
-    pub(super) names: HashMap<String, ContainerId>,
+    pub(super) names: HashMap<ArcStr, ContainerId>,
     /// Ids and names that others depend on and that Docker says do not exist (any more).
     gone: HashSet<String>,
     /// Containers whose meaning depends on the one with this id or name.
@@ -59,16 +59,16 @@ impl Peers for Containers {
         self.gone.contains(id_or_name)
     }
 
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
+    fn find(&self, id_or_name: &str) -> Option<Sight> {
         let by_id = self.held.get(&ContainerId::new(id_or_name));
-        by_id.or_else(|| self.held.get(self.names.get(id_or_name)?)).map(|held| Arc::clone(&held.sight))
+        by_id.or_else(|| self.held.get(self.names.get(id_or_name)?)).map(|held| held.sight.clone())
     }
 }
 
 impl Containers {
     /// Puts the sight in its place, so that peers find it.
-    pub fn remember(&mut self, id: &ContainerId, sight: Arc<Sight>) {
-        let before = self.held.get(id).map(|held| Arc::clone(&held.sight));
+    pub fn remember(&mut self, id: &ContainerId, sight: Sight) {
+        let before = self.held.get(id).map(|held| held.sight.clone());
         if let Some(before) = before.filter(|before| before.container.name != sight.container.name) {
             self.unlink(id, &before);
         }
@@ -83,7 +83,7 @@ impl Containers {
             held.sight = sight;
             return;
         }
-        let (keys, notes) = (LiteMap::with_capacity(1), Vec::new());
+        let (keys, notes) = (LiteMap::with_capacity(1), Box::default());
         let held = Held { sight, hold: None, keys, notes, nothing: None, waits: false, meant: false };
         self.held.insert(id.clone(), Box::new(held));
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arcstr::ArcStr;
+
 use crate::consul::{ActualCheck, ActualService, Check, CheckKind, Service, Status};
 use crate::telemetry::{ConsulCall, WriteOp};
 
@@ -11,18 +13,18 @@ pub enum Op {
     /// Register this definition.
     Register(Arc<Service>),
     /// Deregister the service with this id (in the agent's own spelling).
-    Deregister(String),
+    Deregister(ArcStr),
     /// Set status and output of a check that we feed.
     UpdateCheck {
         /// The check.
-        id: String,
+        id: ArcStr,
         /// Its status.
         status: Status,
         /// Its output.
-        output: String,
+        output: ArcStr,
     },
     /// Deregister a check that is not part of the definition any more.
-    RemoveCheck(String),
+    RemoveCheck(ArcStr),
 }
 
 impl Op {
@@ -64,7 +66,7 @@ pub fn towards(wanted: &Arc<Service>, actual: Option<&ActualService>, known: imp
     let mut fed = wanted.checks.iter().filter(|check| is_fed(wanted, check) && known(check));
     fed.find_map(|check| report(&check.id, check.status, &check.output, actual)).or_else(|| {
         let strange =
-            |id: &&String| of_definition(id, &actual.id) && !wanted.checks.iter().any(|check| check.id == **id);
+            |id: &&ArcStr| of_definition(id, &actual.id) && !wanted.checks.iter().any(|check| check.id == **id);
         actual.checks.keys().find(strange).map(|id| Op::RemoveCheck(id.clone()))
     })
 }
@@ -77,7 +79,7 @@ pub fn towards(wanted: &Arc<Service>, actual: Option<&ActualService>, known: imp
 pub fn report(check_id: &str, status: Status, output: &str, actual: &ActualService) -> Option<Op> {
     let check = actual.checks.get(check_id)?;
     let same = check.status == status && (status == Status::Passing || check.output == output);
-    (!same).then(|| Op::UpdateCheck { id: check_id.to_owned(), status, output: output.to_owned() })
+    (!same).then(|| Op::UpdateCheck { id: check_id.into(), status, output: output.into() })
 }
 
 /// The first field in which a registration differs from its definition; `None` when it does not.
@@ -185,7 +187,7 @@ fn registered(service: &Service, before: Option<&ActualService>) -> ActualServic
     // A check that was there keeps its status and its output; a registration does not carry an output.
     let mut checks = before.map(|before| before.checks.clone()).unwrap_or_default();
     for check in &service.checks {
-        checks.entry(check.id.clone()).or_insert_with(|| ActualCheck { status: check.status, output: String::new() });
+        checks.entry(check.id.clone()).or_insert_with(|| ActualCheck { status: check.status, output: ArcStr::new() });
     }
     ActualService {
         id: service.id.clone(),

@@ -12,11 +12,11 @@ fn towards(wanted: &Arc<Service>, actual: Option<&ActualService>) -> Option<Op> 
 /// A sealed service with its docker check, passing.
 pub fn service(id: &str, container: &str) -> Service {
     let mut service = Service {
-        id: id.to_owned(),
-        name: "web".to_owned(),
-        address: "10.0.0.1".to_owned(),
+        id: id.into(),
+        name: "web".into(),
+        address: "10.0.0.1".into(),
         port: 8080,
-        tags: vec!["a".to_owned(), "b".to_owned()],
+        tags: ["a".into(), "b".into()].into(),
         meta: crate::consul::Meta::from_iter([
             (Service::META_OWNER, "remora"),
             (Service::META_NODE, "n1"),
@@ -34,12 +34,12 @@ pub fn service(id: &str, container: &str) -> Service {
 
 pub fn check(id: &str) -> Check {
     Check {
-        id: id.to_owned(),
-        name: "Docker health".to_owned(),
+        id: id.into(),
+        name: "Docker health".into(),
         notes: "".into(),
         kind: Arc::new(CheckKind::Ttl { ttl: Duration::from_secs(3600) }),
         status: Status::Passing,
-        output: "running".to_owned(),
+        output: "running".into(),
         deregister_after: None,
         success_before_passing: 0,
         failures_before_critical: 0,
@@ -69,7 +69,7 @@ fn case_39_what_is_registered_already_needs_no_write() {
 fn what_consul_adds_by_itself_is_no_difference() {
     let wanted = Arc::new(service("n1:web:80", "c"));
     let (_, mut actual) = settle(&wanted, None);
-    actual.tagged_addresses.insert("lan_ipv4".to_owned(), ("10.0.0.1".to_owned(), 8080));
+    actual.tagged_addresses.insert("lan_ipv4".into(), ("10.0.0.1".into(), 8080));
     assert_eq!(towards(&wanted, Some(&actual)), None);
 }
 
@@ -77,10 +77,10 @@ fn what_consul_adds_by_itself_is_no_difference() {
 fn every_edit_from_outside_is_seen() {
     type Edit = fn(&mut ActualService);
     let edits: [(&str, Edit); 10] = [
-        ("name", |s| s.name.push('x')),
-        ("address", |s| s.address.push('1')),
+        ("name", |s| s.name = "webx".into()),
+        ("address", |s| s.address = "10.0.0.11".into()),
         ("port", |s| s.port += 1),
-        ("tags", |s| s.tags.reverse()),
+        ("tags", |s| Arc::make_mut(&mut s.tags).reverse()),
         ("tag override", |s| s.enable_tag_override = true),
         ("weights", |s| s.weights = (2, 1)),
         ("meta", |s| s.meta = s.meta.with("more", "")),
@@ -89,8 +89,8 @@ fn every_edit_from_outside_is_seen() {
         ("checks", |s| s.checks.clear()),
     ];
     let mut definition = service("n1:web:80", "c");
-    let v6 = TaggedAddress { address: "fd00::1".to_owned(), port: 8080 };
-    definition.tagged_addresses.insert("lan_ipv6".to_owned(), v6);
+    let v6 = TaggedAddress { address: "fd00::1".into(), port: 8080 };
+    definition.tagged_addresses.insert("lan_ipv6".into(), v6);
     definition.seal();
     let wanted = Arc::new(definition);
     let (_, right) = settle(&wanted, None);
@@ -107,7 +107,7 @@ fn a_change_of_health_is_one_small_write_and_a_registration_never_resets_it() {
     let mut definition = service("n1:web:80", "c");
     let (_, mut actual) = settle(&Arc::new(definition.clone()), None);
     definition.checks[0].status = Status::Critical;
-    definition.checks[0].output = "exit 1: refused".to_owned();
+    definition.checks[0].output = "exit 1: refused".into();
     let wanted = Arc::new(definition.clone());
     let (ops, now) = settle(&wanted, Some(actual.clone()));
     assert!(matches!(&ops[..], [Op::UpdateCheck { status: Status::Critical, .. }]), "{ops:?}");
@@ -122,11 +122,11 @@ fn a_change_of_health_is_one_small_write_and_a_registration_never_resets_it() {
 fn another_text_of_a_passing_check_is_not_worth_a_write_but_of_a_critical_one_it_is() {
     let mut definition = service("n1:web:80", "c");
     let (_, actual) = settle(&Arc::new(definition.clone()), None);
-    definition.checks[0].output = "still fine".to_owned();
+    definition.checks[0].output = "still fine".into();
     assert_eq!(towards(&Arc::new(definition.clone()), Some(&actual)), None);
     definition.checks[0].status = Status::Critical;
     let (_, actual) = settle(&Arc::new(definition.clone()), Some(actual));
-    definition.checks[0].output = "other failure".to_owned();
+    definition.checks[0].output = "other failure".into();
     assert!(matches!(towards(&Arc::new(definition), Some(&actual)), Some(Op::UpdateCheck { .. })));
 }
 
@@ -134,7 +134,7 @@ fn another_text_of_a_passing_check_is_not_worth_a_write_but_of_a_critical_one_it
 fn case_40_checks_that_are_not_wanted_any_more_go_and_the_operators_maintenance_stays() {
     let wanted = Arc::new(service("n1:web:80", "c"));
     let (_, mut actual) = settle(&wanted, None);
-    let other = ActualCheck { status: Status::Critical, output: String::new() };
+    let other = ActualCheck { status: Status::Critical, output: ArcStr::new() };
     for id in [
         "n1:web:80:http",
         "service:n1:web:80",
@@ -142,7 +142,7 @@ fn case_40_checks_that_are_not_wanted_any_more_go_and_the_operators_maintenance_
         "_service_maintenance:n1:web:80",
         "n1:web:8080:x",
     ] {
-        actual.checks.insert(id.to_owned(), other.clone());
+        actual.checks.insert(id.into(), other.clone());
     }
     let (ops, actual) = settle(&wanted, Some(actual));
     assert_eq!(ops.len(), 3, "{ops:?}");
@@ -158,11 +158,11 @@ fn case_45_tags_that_others_may_change_are_left_and_survive_a_registration() {
     definition.seal();
     let wanted = Arc::new(definition);
     let (_, mut actual) = settle(&wanted, None);
-    actual.tags = vec!["theirs".to_owned()];
+    actual.tags = ["theirs".into()].into();
     assert_eq!(towards(&wanted, Some(&actual)), None);
     actual.port = 1;
     let Some(Op::Register(sent)) = towards(&wanted, Some(&actual)) else { panic!("a registration") };
-    assert_eq!(sent.tags, ["theirs"]);
+    assert_eq!(*sent.tags, ["theirs"]);
 }
 
 #[test]

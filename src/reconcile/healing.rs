@@ -76,12 +76,12 @@ fn add_check(container: &Container, healing: &Healing, given_up: Option<&str>, p
         service.checks.reserve_exact(1);
         service.checks.push(Check {
             id: Service::healing_check_id(&service.id),
-            name: name.clone(),
-            notes: Arc::clone(&notes),
+            name: name.clone().into(),
+            notes: Arc::clone(&notes).into(),
             // As with Docker's check: an agent that is dead takes nothing down.
             kind: unexpiring(),
             status,
-            output: output.clone(),
+            output: output.clone().into(),
             deregister_after: None,
             success_before_passing: 0,
             failures_before_critical: 0,

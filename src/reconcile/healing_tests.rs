@@ -16,14 +16,14 @@ fn container(labels: &[(&str, &str)]) -> Container {
     let mut container = inspect::read(document.to_string().as_bytes(), &Lens::default()).unwrap();
     let second = Duration::from_secs(1);
     container.life.probe =
-        Some(ProbeTimes { interval: second, timeout: second, start_period: Duration::ZERO, retries: 3 });
+        Some(Box::new(ProbeTimes { interval: second, timeout: second, start_period: Duration::ZERO, retries: 3 }));
     container
 }
 
 struct Nobody;
 
 impl Peers for Nobody {
-    fn find(&self, _: &str) -> Option<Arc<Sight>> {
+    fn find(&self, _: &str) -> Option<Sight> {
         None
     }
 

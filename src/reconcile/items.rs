@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -73,36 +74,36 @@ impl Default for Item {
 /// exactly one place: in the queue, among the timers, or under way.
 #[derive(Debug, Default)]
 pub struct Items {
-    by_key: HashMap<String, Item>,
-    queue: VecDeque<String>,
-    timers: BTreeSet<(Instant, String)>,
+    by_key: HashMap<ArcStr, Item>,
+    queue: VecDeque<ArcStr>,
+    timers: BTreeSet<(Instant, ArcStr)>,
     running: usize,
-    failing: BTreeSet<String>,
+    failing: BTreeSet<ArcStr>,
 }
 
 /// A failure as the operator should see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The registration.
-    pub key: String,
+    pub key: ArcStr,
     /// Why it is not as it should be.
     pub reason: String,
 }
 
 impl Items {
     /// This registration should be looked at. `heard` is when the event that led to it was heard.
-    pub fn touch(&mut self, key: &str, heard: Option<Instant>) {
-        let item = self.by_key.entry(key.to_owned()).or_default();
+    pub fn touch(&mut self, key: &ArcStr, heard: Option<Instant>) {
+        let item = self.by_key.entry(key.clone()).or_default();
         item.heard = item.heard.or(heard);
         // After a write it is looked at anyway, and so it is when its waiting is over.
         if !item.running && item.timer.is_none() && !std::mem::replace(&mut item.queued, true) {
-            self.queue.push_back(key.to_owned());
+            self.queue.push_back(key.clone());
         }
     }
 
     /// What it should be has changed: a failure of before says nothing about it any more.
-    pub fn renew(&mut self, key: &str, heard: Option<Instant>) {
-        let item = self.by_key.entry(key.to_owned()).or_default();
+    pub fn renew(&mut self, key: &ArcStr, heard: Option<Instant>) {
+        let item = self.by_key.entry(key.clone()).or_default();
         item.not_before = None;
         item.backoff.reset();
         item.reaped.reset();
@@ -110,7 +111,7 @@ impl Items {
         item.failure = None;
         self.failing.remove(key);
         if let Some(at) = item.timer.take() {
-            self.timers.remove(&(at, key.to_owned()));
+            self.timers.remove(&(at, key.clone()));
         }
         self.touch(key, heard);
     }
@@ -123,7 +124,7 @@ impl Items {
     }
 
     /// The next registration to look at.
-    pub fn next(&mut self, now: Instant) -> Option<String> {
+    pub fn next(&mut self, now: Instant) -> Option<ArcStr> {
         while let Some((at, _)) = self.timers.first()
             && *at <= now
             && let Some((_, key)) = self.timers.pop_first()
@@ -153,7 +154,7 @@ impl Items {
     }
 
     /// A write begins.
-    pub fn start(&mut self, key: &str) {
+    pub fn start(&mut self, key: &ArcStr) {
         if let Some(item) = self.by_key.get_mut(key) {
             item.running = true;
             self.running += 1;
@@ -162,7 +163,7 @@ impl Items {
 
     /// Nothing is to be written: it is as it should be. Remembered is only who was fought over, and only as long as Consul has
     /// it (`in_consul`): there are as many registrations as containers, and mostly there is nothing to say about one.
-    pub fn settled(&mut self, key: &str, in_consul: bool) {
+    pub fn settled(&mut self, key: &ArcStr, in_consul: bool) {
         let Some(item) = self.by_key.get_mut(key) else { return };
         item.failure = None;
         self.failing.remove(key);
@@ -180,7 +181,7 @@ impl Items {
     }
 
     /// A write succeeded. Returns when the event that led to it was heard.
-    pub fn succeeded(&mut self, key: &str) -> Option<Instant> {
+    pub fn succeeded(&mut self, key: &ArcStr) -> Option<Instant> {
         let item = self.ended(key)?;
         item.not_before = None;
         item.backoff.reset();
@@ -194,7 +195,7 @@ impl Items {
     }
 
     /// A write failed. Returns whether it is worth telling: a new reason, or the first of ten times the same.
-    pub fn failed(&mut self, key: &str, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
+    pub fn failed(&mut self, key: &ArcStr, class: Class, reason: &str, now: Instant, chance: f64) -> bool {
         let Some(item) = self.ended(key) else { return false };
         if std::mem::take(&mut item.renewed) {
             // It failed as what it should not be any more.
@@ -211,20 +212,20 @@ impl Items {
         item.failure = Some(reason.to_owned());
         let tell_again = item.backoff.worth_telling();
         item.not_before = Some(now + wait);
-        self.failing.insert(key.to_owned());
+        self.failing.insert(key.clone());
         self.touch(key, None);
         new || tell_again
     }
 
     /// The way to Consul is interrupted: the write may or may not have happened; it is no fault of this registration.
-    pub fn interrupted(&mut self, key: &str) {
+    pub fn interrupted(&mut self, key: &ArcStr) {
         if self.ended(key).is_some() {
             self.touch(key, None);
         }
     }
 
     /// Consul shows this registration.
-    pub fn seen(&mut self, key: &str) {
+    pub fn seen(&mut self, key: &ArcStr) {
         if let Some(item) = self.by_key.get_mut(key) {
             item.vanished.reset();
         }
@@ -232,8 +233,8 @@ impl Items {
 
     /// Consul does not show what we registered with success. Somebody deregistered it, or our token may write but not
     /// read: then registering it again and again would be a Raft write each time, for nothing.
-    pub fn vanished(&mut self, key: &str, now: Instant, chance: f64) {
-        let item = self.by_key.entry(key.to_owned()).or_default();
+    pub fn vanished(&mut self, key: &ArcStr, now: Instant, chance: f64) {
+        let item = self.by_key.entry(key.clone()).or_default();
         let repeated = item.vanished.attempts() > 0;
         let wait = item.vanished.next(chance);
         if repeated {
@@ -241,31 +242,31 @@ impl Items {
             item.failure = Some(
                 "registered, but Consul does not show it: does the token have service:read and node:read?".to_owned(),
             );
-            self.failing.insert(key.to_owned());
+            self.failing.insert(key.clone());
         }
         self.touch(key, None);
     }
 
     /// Consul removed what we registered, as its definition asks: that is to last, until something changes or it is given
     /// another chance.
-    pub fn reaped(&mut self, key: &str, now: Instant, chance: f64) {
-        let item = self.by_key.entry(key.to_owned()).or_default();
+    pub fn reaped(&mut self, key: &ArcStr, now: Instant, chance: f64) {
+        let item = self.by_key.entry(key.clone()).or_default();
         item.not_before = Some(now + item.reaped.next(chance));
         item.failure = Some("Consul removed it: its check was critical for longer than deregister_after".to_owned());
-        self.failing.insert(key.to_owned());
+        self.failing.insert(key.clone());
         self.touch(key, None);
     }
 
     /// Whether a write is under way.
     #[must_use]
-    pub fn is_running(&self, key: &str) -> bool {
+    pub fn is_running(&self, key: &ArcStr) -> bool {
         self.by_key.get(key).is_some_and(|item| item.running)
     }
 
     /// Somebody changed what we registered. The first time it is put right at once; whoever keeps changing it (an agent of
     /// another version, with other settings, or registrator) would be fought with a Raft write each time.
-    pub fn contested(&mut self, key: &str, now: Instant, chance: f64) {
-        let item = self.by_key.entry(key.to_owned()).or_default();
+    pub fn contested(&mut self, key: &ArcStr, now: Instant, chance: f64) {
+        let item = self.by_key.entry(key.clone()).or_default();
         if item.contested_at.replace(now).is_none_or(|last| last + PEACE <= now) {
             item.contest.reset();
         }
@@ -274,14 +275,14 @@ impl Items {
             item.not_before = Some(now + wait);
             item.failure =
                 Some("somebody else keeps changing this registration: does another agent run here?".to_owned());
-            self.failing.insert(key.to_owned());
+            self.failing.insert(key.clone());
         }
         self.touch(key, None);
     }
 
     /// Whether it is about to be looked at, written, or tried again.
     #[must_use]
-    pub fn is_waiting(&self, key: &str) -> bool {
+    pub fn is_waiting(&self, key: &ArcStr) -> bool {
         self.by_key.get(key).is_some_and(|item| item.queued || item.running || item.not_before.is_some())
     }
 
@@ -306,13 +307,13 @@ impl Items {
     /// What fails, at most `limit` of it.
     #[must_use]
     pub fn failures(&self, limit: usize) -> Vec<Failure> {
-        let reason = |key: &String| Some(Failure { key: key.clone(), reason: self.failure(key)?.to_owned() });
+        let reason = |key: &ArcStr| Some(Failure { key: key.clone(), reason: self.failure(key)?.to_owned() });
         self.failing.iter().take(limit).filter_map(reason).collect()
     }
 
     /// Why this registration is not as it should be, if so.
     #[must_use]
-    pub fn failure(&self, key: &str) -> Option<&str> {
+    pub fn failure(&self, key: &ArcStr) -> Option<&str> {
         self.by_key.get(key)?.failure.as_deref()
     }
 
@@ -325,18 +326,18 @@ impl Items {
     /// Compares every number and index with the same worked out anew.
     #[cfg(test)]
     pub(super) fn recount(&self) {
-        let pending: BTreeSet<&String> = (self.queue.iter())
+        let pending: BTreeSet<&ArcStr> = (self.queue.iter())
             .chain(self.timers.iter().map(|(_, key)| key))
             .chain(self.by_key.iter().filter(|(_, item)| item.running).map(|(key, _)| key))
             .collect();
         assert_eq!(self.pending(), pending.len(), "pending: {self:?}");
         assert_eq!(self.running, self.by_key.values().filter(|item| item.running).count(), "running");
-        let failing: BTreeSet<String> =
+        let failing: BTreeSet<ArcStr> =
             self.by_key.iter().filter(|(_, item)| item.failure.is_some()).map(|(key, _)| key.clone()).collect();
         assert_eq!(self.failing, failing, "failing");
     }
 
-    fn ended(&mut self, key: &str) -> Option<&mut Item> {
+    fn ended(&mut self, key: &ArcStr) -> Option<&mut Item> {
         let item = self.by_key.get_mut(key)?;
         if std::mem::replace(&mut item.running, false) {
             self.running = self.running.saturating_sub(1);
@@ -349,17 +350,19 @@ impl Items {
 mod tests {
     use super::*;
 
+    const A: ArcStr = arcstr::literal!("a");
+
     #[test]
     fn one_registration_is_never_written_twice_at_once() {
         let (mut items, now) = (Items::default(), Instant::now());
-        items.touch("a", None);
-        items.touch("a", None);
+        items.touch(&A, None);
+        items.touch(&A, None);
         assert_eq!(items.next(now).as_deref(), Some("a"));
         assert_eq!(items.next(now), None);
-        items.start("a");
-        items.touch("a", None);
+        items.start(&A);
+        items.touch(&A, None);
         assert_eq!(items.next(now), None, "under way");
-        items.succeeded("a");
+        items.succeeded(&A);
         assert_eq!(items.next(now).as_deref(), Some("a"), "looked at again after the write");
     }
 
@@ -368,16 +371,16 @@ mod tests {
         let classes = [(Class::Transient, 1), (Class::Denied, 31), (Class::Rejected, 301)];
         for (class, seconds) in classes {
             let (mut items, now) = (Items::default(), Instant::now());
-            items.touch("a", None);
+            items.touch(&A, None);
             items.next(now).unwrap();
-            items.start("a");
-            assert!(items.failed("a", class, "no", now, 0.5));
+            items.start(&A);
+            assert!(items.failed(&A, class, "no", now, 0.5));
             assert_eq!(items.next(now), None);
-            assert_eq!(items.failure("a"), Some("no"));
+            assert_eq!(items.failure(&A), Some("no"));
             assert_eq!(items.next(now + Duration::from_secs(seconds)).as_deref(), Some("a"), "{class:?}");
-            items.start("a");
-            assert!(!items.failed("a", class, "no", now, 0.5), "the same again is not told");
-            items.renew("a", None);
+            items.start(&A);
+            assert!(!items.failed(&A, class, "no", now, 0.5), "the same again is not told");
+            items.renew(&A, None);
             assert_eq!(items.next(now).as_deref(), Some("a"));
         }
     }
@@ -385,11 +388,11 @@ mod tests {
     #[test]
     fn other_credentials_end_the_waiting_of_all_that_failed() {
         let (mut items, now) = (Items::default(), Instant::now());
-        for key in ["a", "b"] {
-            items.touch(key, None);
+        for key in ["a", "b"].map(ArcStr::from) {
+            items.touch(&key, None);
             items.next(now).unwrap();
-            items.start(key);
-            items.failed(key, Class::Denied, "no", now, 0.5);
+            items.start(&key);
+            items.failed(&key, Class::Denied, "no", now, 0.5);
         }
         assert_eq!(items.next(now), None);
         items.forgive();
@@ -401,14 +404,14 @@ mod tests {
     #[test]
     fn a_failure_says_nothing_about_a_definition_that_came_meanwhile() {
         let (mut items, now) = (Items::default(), Instant::now());
-        items.touch("a", None);
+        items.touch(&A, None);
         items.next(now).unwrap();
-        items.start("a");
-        items.renew("a", None);
-        items.failed("a", Class::Rejected, "no", now, 0.5);
+        items.start(&A);
+        items.renew(&A, None);
+        items.failed(&A, Class::Rejected, "no", now, 0.5);
         assert_eq!(items.next(now).as_deref(), Some("a"), "at once");
-        items.start("a");
-        items.failed("a", Class::Rejected, "no", now, 0.5);
+        items.start(&A);
+        items.failed(&A, Class::Rejected, "no", now, 0.5);
         assert_eq!(items.next(now), None, "but this failure is its own");
     }
 
@@ -418,14 +421,14 @@ mod tests {
         let mut writes = 0;
         for _ in 0..1200 {
             now += Duration::from_secs(3);
-            if !items.is_waiting("a") {
-                items.contested("a", now, 0.5);
+            if !items.is_waiting(&A) {
+                items.contested(&A, now, 0.5);
             }
             while items.next(now).is_some() {
-                items.start("a");
-                items.succeeded("a");
+                items.start(&A);
+                items.succeeded(&A);
                 items.next(now).unwrap();
-                items.settled("a", true);
+                items.settled(&A, true);
                 writes += 1;
             }
         }
@@ -439,26 +442,26 @@ mod tests {
         for _ in 0..1200 {
             now += Duration::from_secs(3);
             if items.next(now).is_some() {
-                items.start("a");
-                items.succeeded("a");
+                items.start(&A);
+                items.succeeded(&A);
                 items.next(now).unwrap();
                 writes += 1;
             }
-            items.vanished("a", now, 0.5);
+            items.vanished(&A, now, 0.5);
         }
         assert!(writes < 30, "{writes} writes in an hour");
-        assert!(items.failure("a").is_some());
-        items.seen("a");
+        assert!(items.failure(&A).is_some());
+        items.seen(&A);
     }
 
     #[test]
     fn the_time_of_the_event_survives_until_the_write() {
         let (mut items, now) = (Items::default(), Instant::now());
-        items.touch("a", Some(now));
-        items.touch("a", Some(now + Duration::from_secs(1)));
+        items.touch(&A, Some(now));
+        items.touch(&A, Some(now + Duration::from_secs(1)));
         items.next(now).unwrap();
-        items.start("a");
-        assert_eq!(items.succeeded("a"), Some(now));
-        assert_eq!(items.succeeded("a"), None);
+        items.start(&A);
+        assert_eq!(items.succeeded(&A), Some(now));
+        assert_eq!(items.succeeded(&A), None);
     }
 }

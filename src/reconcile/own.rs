@@ -1,5 +1,7 @@
 //! Whose a registration is. Everything that is ever overwritten or deregistered passes through here.
 
+use arcstr::ArcStr;
+
 use crate::consul::{ActualService, Service};
 use crate::docker::ContainerId;
 use crate::registration::Settings;
@@ -59,8 +61,8 @@ pub fn adoptable(service: &ActualService, wanted: &Service) -> bool {
 
 /// The id of an agent's own service in Consul.
 #[must_use]
-pub fn own_service_id(settings: &Settings) -> String {
-    format!("{}:remora:{}", settings.node, settings.engine).to_ascii_lowercase()
+pub fn own_service_id(settings: &Settings) -> ArcStr {
+    format!("{}:remora:{}", settings.node, settings.engine).to_ascii_lowercase().into()
 }
 
 /// Whether this is some agent's own service, and of which engine.
@@ -132,11 +134,9 @@ pub(super) mod tests {
 
     #[test]
     fn an_agents_own_service_is_known_by_its_mark_and_not_by_its_name() {
-        let own = ActualService {
-            name: "remora".to_owned(),
-            ..with_meta(&[("managed-by", "remora"), ("remora-engine", "E")])
-        };
+        let own =
+            ActualService { name: "remora".into(), ..with_meta(&[("managed-by", "remora"), ("remora-engine", "E")]) };
         assert_eq!(agent_of(&own), Some("E"));
-        assert_eq!(agent_of(&ActualService { name: "remora".to_owned(), ..with_meta(&[]) }), None);
+        assert_eq!(agent_of(&ActualService { name: "remora".into(), ..with_meta(&[]) }), None);
     }
 }

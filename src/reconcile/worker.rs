@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -90,7 +91,7 @@ pub struct Worker<R> {
     probes_at: Instant,
     right: watch::Sender<bool>,
     health_ttl: Option<Duration>,
-    own_id: String,
+    own_id: ArcStr,
     jobs: JoinSet<Job>,
     /// The one blocking query; on its own, so that a goodbye does not have to wait for it.
     watches: JoinSet<Result<bool, ConsulError>>,
@@ -130,8 +131,8 @@ enum Link {
 
 enum Job {
     Read { result: Result<Arc<Snapshot>, ConsulError>, took: Duration },
-    Taken { key: String, service: ActualService },
-    Write { key: String, op: Op, result: Result<(), ConsulError>, took: Duration },
+    Taken { key: ArcStr, service: ActualService },
+    Write { key: ArcStr, op: Op, result: Result<(), ConsulError>, took: Duration },
     Strays(Result<Looked, ConsulError>),
 }
 
@@ -159,7 +160,7 @@ pub struct Wiring {
 
 impl<R: Registry> Worker<R> {
     /// A worker on `book`, whose own service is `own_id`.
-    pub fn new(registry: Arc<R>, book: Book, own_id: String, health_ttl: Option<Duration>, wiring: Wiring) -> Self {
+    pub fn new(registry: Arc<R>, book: Book, own_id: ArcStr, health_ttl: Option<Duration>, wiring: Wiring) -> Self {
         let now = Instant::now();
         let credentials = registry.credentials();
         Self {
@@ -275,10 +276,10 @@ impl<R: Registry> Worker<R> {
         if due && !self.reading {
             self.reading = true;
             self.read_again = false;
-            self.book.reading();
+            let written = self.book.reading();
             let registry = Arc::clone(&self.registry);
             self.jobs.spawn(async move {
-                let result = registry.read().await;
+                let result = registry.read_after(written).await;
                 Job::Read { result, took: now.elapsed() }
             });
         }
@@ -383,7 +384,7 @@ impl<R: Registry> Worker<R> {
         self.watch_at = Instant::now() + wait;
     }
 
-    fn read(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
+    fn read(&mut self, mut snapshot: Arc<Snapshot>, now: Instant) {
         self.read_at = now + poll(snapshot.services.len());
         self.read_ended = now;
         self.metrics.consul_reachable(true);
@@ -406,7 +407,12 @@ impl<R: Registry> Worker<R> {
         if self.book.pending() == 0 && self.book.failing() == 0 {
             self.metrics.reconciled(std::time::SystemTime::now());
         }
-        let same = self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &snapshot));
+        let mut same = self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &snapshot));
+        if let Some(sharing) = self.book.sharing(&snapshot, same) {
+            self.registry.keep(&sharing);
+            snapshot = sharing;
+            same = false;
+        }
         self.seen.send_if_modified(|seen| {
             let changed = !same || !seen.reachable;
             if changed {
@@ -430,7 +436,7 @@ impl<R: Registry> Worker<R> {
         self.show_right();
     }
 
-    fn written(&mut self, key: &str, op: &Op, result: Result<(), ConsulError>, now: Instant) {
+    fn written(&mut self, key: &ArcStr, op: &Op, result: Result<(), ConsulError>, now: Instant) {
         let word = op.kind().as_str();
         self.metrics.write(op.kind(), Outcome::from(&result));
         let error = match result {

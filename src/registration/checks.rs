@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
+
 use super::address::Place;
 use super::keys;
 use super::metadata::{Entry, Metadata};
@@ -106,14 +108,14 @@ impl<'s> One<'_, 's> {
         let title = self.title(&kind);
         let is_active = !matches!(kind, CheckKind::Ttl { .. });
         Some(Check {
-            id: self.id(),
-            name: head(&one_line(&title), 255).to_owned(),
+            id: self.id().into(),
+            name: head(&one_line(&title), 255).into(),
             notes: self.notes_text(&kind).into(),
             status: self
                 .setting("initial_status")
                 .and_then(|entry| read_status(&entry, self.notes))
                 .unwrap_or(Status::Critical),
-            output: String::new(),
+            output: ArcStr::new(),
             deregister_after: self.deregister_after(),
             success_before_passing: if is_active { self.number("success_before_passing") } else { 0 },
             failures_before_critical: if is_active { self.number("failures_before_critical") } else { 0 },

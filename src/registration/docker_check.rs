@@ -18,13 +18,13 @@ pub(super) fn check(sight: &Sight, service_id: &str, initial: Option<Status>, tt
     let (status, output) = say(sight, initial);
     Check {
         id: Service::docker_check_id(service_id),
-        name: head(&one_line(&format!("Docker health of {}", logical(&container.name).0)), 255).to_owned(),
+        name: head(&one_line(&format!("Docker health of {}", logical(&container.name).0)), 255).into(),
         notes: notes(container).into(),
         // Consul has no check that is fed from outside and never expires. A hundred years is the same, and the agent's own
         // service tells when nobody feeds it.
         kind: ttl.map_or_else(unexpiring, |ttl| Arc::new(CheckKind::Ttl { ttl })),
         status,
-        output,
+        output: output.into(),
         deregister_after: None,
         success_before_passing: 0,
         failures_before_critical: 0,
@@ -164,22 +164,22 @@ mod tests {
             let mut sight = sight(container("web").build());
             sight.settling = settling;
             Arc::make_mut(&mut sight.container).state = state;
-            Arc::make_mut(&mut sight.container).health = health;
+            Arc::make_mut(&mut sight.container).health = health.map(Box::new);
             assert_eq!(say(&sight, None), (expected.0, expected.1.to_owned()));
         }
         let mut settling = sight(container("web").build());
         settling.settling = true;
         assert_eq!(say(&settling, Some(Status::Passing)).0, Status::Critical);
-        Arc::make_mut(&mut settling.container).health = Some(health(Unknown, None, ""));
+        Arc::make_mut(&mut settling.container).health = Some(Box::new(health(Unknown, None, "")));
         assert_eq!(say(&settling, Some(Status::Passing)).0, Status::Critical);
     }
 
     #[test]
     fn the_initial_status_is_for_starting_only() {
         let mut sight = sight(container("web").build());
-        Arc::make_mut(&mut sight.container).health = Some(health(HealthStatus::Starting, None, ""));
+        Arc::make_mut(&mut sight.container).health = Some(Box::new(health(HealthStatus::Starting, None, "")));
         assert_eq!(say(&sight, Some(Status::Warning)).0, Status::Warning);
-        Arc::make_mut(&mut sight.container).health = Some(health(HealthStatus::Unhealthy, None, ""));
+        Arc::make_mut(&mut sight.container).health = Some(Box::new(health(HealthStatus::Unhealthy, None, "")));
         assert_eq!(say(&sight, Some(Status::Passing)).0, Status::Critical);
     }
 
@@ -187,7 +187,7 @@ mod tests {
     fn a_long_output_keeps_its_end() {
         let mut sight = sight(container("web").build());
         Arc::make_mut(&mut sight.container).health =
-            Some(health(HealthStatus::Unhealthy, Some(1), &format!("{}the error", "é".repeat(2000))));
+            Some(Box::new(health(HealthStatus::Unhealthy, Some(1), &format!("{}the error", "é".repeat(2000)))));
         let (_, output) = say(&sight, None);
         assert!(output.len() <= LONGEST && output.ends_with("the error") && output.starts_with("unhealthy: exit 1: "));
     }

@@ -47,7 +47,7 @@ fn holds(filter: &Filter, container: &Container, stack: Option<&Container>) -> O
     Some(match filter {
         Filter::Label { key, value } => container
             .labels
-            .get(key)
+            .get(key.as_str())
             .is_some_and(|actual| value.as_ref().is_none_or(|pattern| matches(pattern, actual))),
         Filter::Name(pattern) => matches(pattern, logical(&container.name).0),
         Filter::Image(pattern) => matches(pattern, &container.image),

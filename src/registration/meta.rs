@@ -1,6 +1,7 @@
 //! Meta: who owns the registration, what it is, and the attributes of the container. One bad pair would make Consul refuse
 //! the whole registration, so a bad pair is left out and told.
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
 
 use super::Settings;
@@ -64,7 +65,7 @@ pub(super) fn meta(
 }
 
 fn own(container: &Container, settings: &Settings) -> LiteMap<String, String> {
-    let text = |key| container.labels.get(key).map_or("", String::as_str);
+    let text = |key| container.labels.get(key).map_or("", ArcStr::as_str);
     let replacements = text(label::GENERATION).trim().parse::<u32>().ok().filter(|&count| count > 0);
     let count = replacements.map(|count| count.to_string()).unwrap_or_default();
     // Only of a container that took another one's place.

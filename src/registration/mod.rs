@@ -38,7 +38,6 @@ mod testing;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::config::Publish;
 use crate::consul::{Service, Status};
@@ -115,7 +114,7 @@ pub struct Note {
 /// Finds a container by full id or by name: the owner of a shared network stack.
 pub trait Peers {
     /// The container, if the observation knows it.
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>>;
+    fn find(&self, id_or_name: &str) -> Option<Sight>;
 
     /// Whether Docker has said that there is no such container (any more). What is neither found nor gone is unknown.
     fn is_gone(&self, id_or_name: &str) -> bool;

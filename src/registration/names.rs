@@ -226,12 +226,12 @@ mod tests {
             ("", "web"),
         ] {
             let mut container = container("web.new-1a2b3c4d").build();
-            container.image = image.to_owned();
-            container.image_id.clone_from(&id);
+            container.image = image.into();
+            container.image_id = id.as_str().into();
             assert_eq!(default_name(&container), expected, "{image}");
         }
         let mut compose = container("p_api_1").label(COMPOSE_SERVICE, "api").build();
-        compose.image.clone_from(&id);
+        compose.image = id.as_str().into();
         assert_eq!(default_name(&compose), "api");
     }
 

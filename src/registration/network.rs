@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::Arc;
 
 use super::Peers;
 use super::address::{Address, Spot, Unreachable, unfit};
@@ -32,7 +31,7 @@ pub(super) enum Owner<'a> {
     /// The container has its own.
     Itself(&'a Container),
     /// It shares another's.
-    Other(Arc<Sight>),
+    Other(Sight),
 }
 
 impl Deref for Owner<'_> {
@@ -68,7 +67,7 @@ pub(super) fn stack<'a>(container: &'a Container, peers: &dyn Peers) -> Result<O
                 NoStack::Waits(format!("container {shown}, whose network it shares, does not exist any more"))
             } else {
                 let why = format!("waits for container {shown}, whose network it shares");
-                NoStack::Unknown(reference.clone(), why)
+                NoStack::Unknown(reference.to_string(), why)
             });
         };
         if !visited.insert(next.container.id.clone()) {

@@ -68,20 +68,20 @@ impl<'a> Ways<'a> {
             return false;
         }
         let (exposed, bindings) = (&self.owner.exposed, &self.owner.bindings);
-        let own = self.container.exposed.contains(&port) || self.declared.contains(&port);
+        let own = self.container.exposed.contains_key(&port) || self.declared.contains(&port);
         let is_shared = matches!(self.owner, Owner::Other(_)) && own;
         let is_unmapped = || {
             // What nobody but a label declares is in no list anyway: there the ports that are exposed tell.
-            let told_by_others = own && !exposed.is_empty() && exposed.iter().all(|port| !bindings.contains_key(port));
+            let told_by_others = own && !exposed.is_empty() && exposed.keys().all(|port| !bindings.contains_key(port));
             matches!(self.owner.network_mode, NetworkMode::Named(_))
                 && !bindings.contains_key(&port)
-                && (exposed.contains(&port) || told_by_others)
+                && (exposed.contains_key(&port) || told_by_others)
         };
-        bindings.get(&port).is_none_or(Vec::is_empty) && (is_shared || is_unmapped())
+        bindings.get(&port).is_none_or(|bindings| bindings.is_empty()) && (is_shared || is_unmapped())
     }
 
     fn has_ports_inside(&self) -> bool {
-        let ports = self.owner.exposed.iter().chain(&self.container.exposed).chain(&self.declared);
+        let ports = self.owner.exposed.keys().chain(self.container.exposed.keys()).chain(&self.declared);
         ports.into_iter().any(|port| self.is_inside(*port))
     }
 
@@ -90,7 +90,7 @@ impl<'a> Ways<'a> {
     /// A container in another's network stack speaks for the ports that it declares itself; if it declares none, for all of
     /// the other's.
     pub(super) fn candidates(&self, metadata: &Metadata<'_>) -> BTreeSet<Port> {
-        let mut own: BTreeSet<Port> = self.container.exposed.union(&self.declared).copied().collect();
+        let mut own: BTreeSet<Port> = self.container.exposed.keys().chain(&self.declared).copied().collect();
         match &self.owner {
             // With `none` there is nothing to reach but what somebody says there is: a label, or, where the operator's label
             // says that an outside tool gave it an address, the image.
@@ -102,7 +102,7 @@ impl<'a> Ways<'a> {
                 own
             }
             Owner::Other(sight) => {
-                let theirs = sight.container.bindings.keys().chain(&sight.container.exposed).copied();
+                let theirs = sight.container.bindings.keys().chain(sight.container.exposed.keys()).copied();
                 if own.is_empty() {
                     own.extend(theirs);
                 } else {
@@ -124,7 +124,7 @@ impl<'a> Ways<'a> {
             }
             Some(Err(why)) => Err(why.clone()),
             None => {
-                let bindings = self.owner.bindings.get(&port).map_or(&[][..], Vec::as_slice);
+                let bindings = self.owner.bindings.get(&port).map_or(&[][..], AsRef::as_ref);
                 if bindings.is_empty() {
                     return Err(self.not_published());
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
 
 use super::address::{Address, Place, Unreachable};
@@ -200,11 +201,11 @@ impl Rules<'_> {
             self.yes(entry.key, entry.value, notes)
         });
         let service = Service {
-            id,
-            name: named.name.clone(),
-            address: place.spot.address.to_string(),
+            id: id.into(),
+            name: named.name.as_str().into(),
+            address: place.spot.address.to_string().into(),
             port: place.port,
-            tags,
+            tags: tags.into_iter().map(ArcStr::from).collect(),
             meta: meta::meta(container, metadata, port, self.settings, notes).into_iter().collect(),
             tagged_addresses: tagged_addresses(place),
             weights,
@@ -262,14 +263,14 @@ fn without_doubles(planned: &mut [Planned], notes: &mut Notes) {
 }
 
 /// Both families, where both are known. Consul's DNS answers A and AAAA from these.
-fn tagged_addresses(place: &Place) -> LiteMap<String, TaggedAddress> {
+fn tagged_addresses(place: &Place) -> LiteMap<ArcStr, TaggedAddress> {
     let (Address::Ip(address), Some((other, other_port))) = (&place.spot.address, place.spot.other) else {
         return LiteMap::new();
     };
     let both =
         [(*address, place.port), (other, other_port.unwrap_or(place.port))].into_iter().map(|(address, port)| {
             let tag = if address.is_ipv4() { "lan_ipv4" } else { "lan_ipv6" };
-            (tag.to_owned(), TaggedAddress { address: address.to_string(), port })
+            (tag.into(), TaggedAddress { address: address.to_string().into(), port })
         });
     exact(both.collect())
 }

@@ -81,7 +81,7 @@ fn operators_tags(container: &Container, publish: &Publish, notes: &mut Notes) -
     if !tags.contains("{{") {
         return Some(tags.clone());
     }
-    match &container.rendered_tags {
+    match container.rendered_tags.as_deref() {
         Some(Ok(rendered)) => {
             for why in &rendered.left_out {
                 notes.warn("REMORA_TAGS", format!("a tag is left out for this container: {}", shown(why)));
@@ -130,12 +130,12 @@ mod tests {
     fn a_template_that_fails_costs_its_tags_and_nothing_else() {
         let mut container = container("dns").label("SERVICE_TAGS", "own").build();
         let publish = Publish { tags: Some("{{.Nonsense}}".into()), ..Publish::default() };
-        container.rendered_tags = Some(Err("no field Nonsense".into()));
+        container.rendered_tags = Some(Box::new(Err("no field Nonsense".into())));
         let (tags, notes) = read(&container, &publish);
         assert_eq!(tags, ["own", "udp"]);
         assert!(notes.iter().any(|note| note.warning && note.about == "REMORA_TAGS"));
         let left_out = vec!["no value at .Nonsense".to_owned()];
-        container.rendered_tags = Some(Ok(crate::template::Rendered { text: "x, y,".into(), left_out }));
+        container.rendered_tags = Some(Box::new(Ok(crate::template::Rendered { text: "x, y,".into(), left_out })));
         let (tags, notes) = read(&container, &publish);
         assert_eq!(tags, ["own", "x", "y", "udp"]);
         assert!(notes.iter().any(|note| note.warning && note.text.contains("no value at .Nonsense")), "{notes:?}");

@@ -1,13 +1,13 @@
 //! Containers, peers and settings for the tests of this room.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Note, Peers, Planned, Registration, Settings, Verdict, register};
 use crate::config::{HostAddress, Publish};
 use crate::consul::Service;
 use crate::docker::{
-    Binding, Container, ContainerId, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Sight, Signal, State,
+    Binding, Container, ContainerId, EventTime, Health, HealthStatus, Life, NetworkMode, Port, Protocol, Sight, Signal,
+    State,
 };
 use litemap::LiteMap;
 
@@ -20,12 +20,12 @@ pub(super) fn container(name: &str) -> Builder {
     let digit = name.bytes().fold(7_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
     Builder(Container {
         id: ContainerId::new(format!("{digit:02x}").repeat(32)),
-        name: name.to_owned(),
-        image: "repo/app:1".to_owned(),
-        image_id: format!("sha256:{}", "cd".repeat(32)),
-        created: "2026-01-01T00:00:00Z".to_owned(),
-        started_at: "2026-01-01T00:00:01Z".to_owned(),
-        finished_at: "0001-01-01T00:00:00Z".to_owned(),
+        name: name.into(),
+        image: "repo/app:1".into(),
+        image_id: format!("sha256:{}", "cd".repeat(32)).into(),
+        created: EventTime::parse("2026-01-01T00:00:00Z"),
+        started_at: EventTime::parse("2026-01-01T00:00:01Z"),
+        finished_at: None,
         state: State::Running,
         exit_code: 0,
         oom_killed: false,
@@ -35,7 +35,7 @@ pub(super) fn container(name: &str) -> Builder {
         service_env: LiteMap::new(),
         network_mode: NetworkMode::Bridge,
         networks: LiteMap::new(),
-        exposed: [].into(),
+        exposed: LiteMap::new(),
         bindings: LiteMap::new(),
         stop_signal: Signal(15),
         stop_timeout: Duration::from_secs(10),
@@ -57,18 +57,18 @@ pub(super) fn port(text: &str) -> Port {
 
 impl Builder {
     pub(super) fn label(mut self, key: &str, value: &str) -> Self {
-        self.0.labels.insert(key.to_owned(), value.to_owned());
+        self.0.labels.insert(key.into(), value.into());
         self
     }
 
     pub(super) fn env(mut self, key: &str, value: &str) -> Self {
-        self.0.service_env.insert(key.to_owned(), value.to_owned());
+        self.0.service_env.insert(key.into(), value.into());
         self
     }
 
     /// A network with an address in it, `fd00::2` or `10.0.0.2`; again with the other family adds that.
     pub(super) fn network(mut self, name: &str, address: &str) -> Self {
-        let endpoint = self.0.networks.entry(name.to_owned()).or_default();
+        let endpoint = self.0.networks.entry(name.into()).or_default();
         match address.parse().unwrap() {
             std::net::IpAddr::V4(v4) => endpoint.ipv4 = Some(v4),
             std::net::IpAddr::V6(v6) => endpoint.ipv6 = Some(v6),
@@ -77,7 +77,7 @@ impl Builder {
     }
 
     pub(super) fn expose(mut self, text: &str) -> Self {
-        self.0.exposed.insert(port(text));
+        self.0.exposed.insert(port(text), ());
         self.0.bindings.entry(port(text)).or_default();
         self
     }
@@ -85,7 +85,7 @@ impl Builder {
     /// EXPOSEs a port in a network stack for which the engine maps none (macvlan, another container's, `none`): it is in no
     /// list of bindings.
     pub(super) fn declare(mut self, text: &str) -> Self {
-        self.0.exposed.insert(port(text));
+        self.0.exposed.insert(port(text), ());
         self
     }
 
@@ -96,8 +96,9 @@ impl Builder {
 
     pub(super) fn bind(mut self, text: &str, host_ip: &str, host_port: u16) -> Self {
         let binding = Binding { host_ip: host_ip.parse().unwrap(), host_port };
-        self.0.exposed.insert(port(text));
-        self.0.bindings.entry(port(text)).or_default().push(binding);
+        self.0.exposed.insert(port(text), ());
+        let bindings = self.0.bindings.entry(port(text)).or_default();
+        *bindings = bindings.iter().copied().chain([binding]).collect();
         self
     }
 
@@ -107,13 +108,14 @@ impl Builder {
     }
 
     pub(super) fn image(mut self, image: &str) -> Self {
-        image.clone_into(&mut self.0.image);
+        self.0.image = image.into();
         self
     }
 
     pub(super) fn health(mut self, status: HealthStatus, exit_code: i64, output: &str) -> Self {
         let output = output.to_owned();
-        self.0.health = Some(Health { status, failing_streak: 0, exit_code: Some(exit_code), output });
+        self.0.health =
+            Some(Box::new(Health { status, failing_streak: 0, exit_code: Some(exit_code), output: output.into() }));
         self
     }
 
@@ -136,11 +138,11 @@ pub(super) fn sight(container: Container) -> Sight {
 }
 
 /// Other containers.
-pub(super) struct Known(Vec<Arc<Sight>>);
+pub(super) struct Known(Vec<Sight>);
 
 /// Other containers, found by id and name.
 pub(super) fn peers(known: impl IntoIterator<Item = Sight>) -> Known {
-    Known(known.into_iter().map(Arc::new).collect())
+    Known(known.into_iter().collect())
 }
 
 impl Peers for Known {
@@ -148,9 +150,8 @@ impl Peers for Known {
         false
     }
 
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
-        let is_it =
-            |sight: &&Arc<Sight>| sight.container.name == id_or_name || sight.container.id.as_str() == id_or_name;
+    fn find(&self, id_or_name: &str) -> Option<Sight> {
+        let is_it = |sight: &&Sight| sight.container.name == id_or_name || sight.container.id.as_str() == id_or_name;
         self.0.iter().find(is_it).cloned()
     }
 }

@@ -32,10 +32,10 @@ async fn the_least_rights_are_enough_and_each_missing_one_is_named() {
 
     let registry = running(least, ENGINE);
     let mut tagged = marked("web-2", ENGINE);
-    tagged.tagged_addresses.insert("lan".to_owned(), TaggedAddress { address: "fd00::1".to_owned(), port: 81 });
+    tagged.tagged_addresses.insert("lan".into(), TaggedAddress { address: "fd00::1".into(), port: 81 });
     // One that is refused takes none of the others with it.
-    let denied = Service { name: "db".to_owned(), ..marked("db-1", ENGINE) };
-    let mut denied_tagged = Service { id: "db-2".to_owned(), checks: vec![], ..denied.clone() };
+    let denied = Service { name: "db".into(), ..marked("db-1", ENGINE) };
+    let mut denied_tagged = Service { id: "db-2".into(), checks: vec![], ..denied.clone() };
     denied_tagged.tagged_addresses.clone_from(&tagged.tagged_addresses);
     let web = marked("web-1", ENGINE);
     let all = [&web, &denied, &tagged, &denied_tagged];

@@ -138,7 +138,7 @@ async fn check(ward: &Ward, case: Case, original: &serde_json::Value) {
     let health = placed[0].health.as_ref().map(|health| health.status);
     assert_eq!((&placed[0].state, health), (&State::Running, Some(HealthStatus::Healthy)), "{}", tell());
     assert_eq!(essence(&ward.docker.raw(&placed[0].id).unwrap()), *original, "another container: {}", tell());
-    let networks: Vec<&String> = placed[0].networks.keys().collect();
+    let networks: Vec<_> = placed[0].networks.keys().collect();
     assert_eq!(networks, ["bridge", "other"], "other networks: {}", tell());
     for other in &others {
         assert_eq!(names::logical(&other.name), ("web", Role::Failed), "left over: {}", tell());

@@ -22,7 +22,7 @@ async fn family() -> (Ward, ContainerId, ContainerId) {
 
 fn shares_with(ward: &Ward, name: &str) -> String {
     match ward.named(name).network_mode {
-        NetworkMode::Container(owner) => owner,
+        NetworkMode::Container(owner) => owner.to_string(),
         other => panic!("{name} shares nothing: {other:?}"),
     }
 }

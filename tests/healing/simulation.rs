@@ -240,12 +240,12 @@ impl History {
         }
         let Some(operation) = self.ward.status().await.operation else { return };
         let open = self.in_transit();
-        let is_it = |it: &Container| it.name == operation.name && open.contains(&it.name);
+        let is_it = |it: &Container| it.name == operation.name && open.contains(it.name.as_str());
         let Some(found) = self.any(|it| is_it(it) && it.state == State::Running) else { return };
         self.tell(&format!("an operator stops {}, which is being replaced", found.name));
         let docker = self.ward.docker.clone();
         docker.stop(&found.id, Duration::from_millis(self.rng.u64(0..900))).await;
-        self.down.insert(found.name);
+        self.down.insert(found.name.to_string());
         let begun = Instant::now();
         while !self.in_transit().is_empty() {
             assert!(begun.elapsed() < 10 * MINUTE, "the operation does not end");
@@ -269,24 +269,24 @@ impl History {
         let Some(found) = found else { return };
         let (id, name) = (found.id, found.name);
         let docker = self.ward.docker.clone();
-        let foreign = self.foreign.contains_key(&name);
+        let foreign = self.foreign.contains_key(name.as_str());
         match kind {
             0..=2 if !foreign => {
                 self.tell(&format!("an operator stops {name}"));
                 let grace = Duration::from_millis(self.rng.u64(0..900));
                 docker.stop(&id, grace).await;
-                self.down.insert(name);
+                self.down.insert(name.to_string());
             }
             // Whose namespace may be gone cannot be started.
             3 if name != "dependent" => {
                 self.tell(&format!("an operator starts {name}"));
                 docker.start(&id);
-                self.down.remove(&name);
+                self.down.remove(name.as_str());
             }
             4 if !foreign => {
                 self.tell(&format!("an operator removes {name}"));
                 docker.remove(&id);
-                self.down.insert(name.clone());
+                self.down.insert(name.to_string());
                 if self.rng.bool() && name != "dependent" {
                     self.run(&name);
                 }
@@ -407,7 +407,7 @@ impl History {
         }
         for (name, id) in &self.foreign {
             let there = self.ward.docker.facts(id).map(|it| it.name);
-            assert_eq!(there.as_ref(), Some(name), "{name} is somebody else's");
+            assert_eq!(there.as_deref(), Some(name.as_str()), "{name} is somebody else's");
         }
         let changes = self.ward.docker.changes();
         let theirs = |word: &str| self.foreign.contains_key(names::logical(word).0);

@@ -193,12 +193,12 @@ impl Ward {
 
     /// What Consul has: one service of this container, with one check of its own.
     pub fn registered(&self, id: &ContainerId, status: Status, output: &str) {
-        let check = ActualCheck { status, output: output.to_owned() };
+        let check = ActualCheck { status, output: output.into() };
         let service = ActualService {
-            id: "n1:web:80".to_owned(),
-            name: "web".to_owned(),
+            id: "n1:web:80".into(),
+            name: "web".into(),
             meta: std::iter::once((Service::META_CONTAINER.to_owned(), id.as_str().to_owned())).collect(),
-            checks: LiteMap::from_iter([("n1:web:80:http".to_owned(), check)]),
+            checks: LiteMap::from_iter([("n1:web:80:http".into(), check)]),
             ..ActualService::default()
         };
         let services = [(service.id.clone(), Arc::new(service))].into();
@@ -241,7 +241,8 @@ impl Ward {
     /// Names of the containers that were given up, with the reasons.
     pub fn given_up(&self) -> BTreeMap<String, String> {
         let given_up = self.agent.as_ref().expect("it runs").given_up.borrow();
-        let name = |id: &ContainerId| self.docker.facts(id).map_or_else(|| id.to_string(), |facts| facts.name);
+        let name =
+            |id: &ContainerId| self.docker.facts(id).map_or_else(|| id.to_string(), |facts| facts.name.to_string());
         given_up.iter().map(|(id, why)| (name(id), why.clone())).collect()
     }
 
@@ -264,7 +265,7 @@ impl Ward {
 
     /// Names of all containers.
     pub fn names(&self) -> Vec<String> {
-        self.docker.containers().into_iter().map(|container| container.name).collect()
+        self.docker.containers().into_iter().map(|container| container.name.to_string()).collect()
     }
 
     /// Its HEALTHCHECK fails from now on.

@@ -41,12 +41,12 @@ fn hurried(mut check: Check) -> Check {
 
 fn check(id: &str, kind: CheckKind) -> Check {
     Check {
-        id: id.to_owned(),
-        name: String::new(),
+        id: id.into(),
+        name: "".into(),
         notes: "".into(),
         kind: kind.into(),
         status: Status::Critical,
-        output: String::new(),
+        output: "".into(),
         deregister_after: None,
         success_before_passing: 0,
         failures_before_critical: 0,

@@ -29,12 +29,12 @@ pub fn ttl(id: &str, status: Status) -> Check {
 /// A check of any kind.
 pub fn check(id: &str, status: Status, kind: CheckKind) -> Check {
     Check {
-        id: id.to_owned(),
-        name: format!("check {id}"),
+        id: id.into(),
+        name: format!("check {id}").into(),
         notes: "made by a test".into(),
         kind: kind.into(),
         status,
-        output: "not sent".to_owned(),
+        output: "not sent".into(),
         deregister_after: None,
         success_before_passing: 0,
         failures_before_critical: 0,
@@ -44,11 +44,11 @@ pub fn check(id: &str, status: Status, kind: CheckKind) -> Check {
 /// A service with these checks.
 pub fn service(id: &str, checks: Vec<Check>) -> Service {
     Service {
-        id: id.to_owned(),
-        name: "web".to_owned(),
-        address: "10.1.2.3".to_owned(),
+        id: id.into(),
+        name: "web".into(),
+        address: "10.1.2.3".into(),
         port: 8080,
-        tags: vec!["b".to_owned(), "a".to_owned()],
+        tags: ["b".into(), "a".into()].into(),
         meta: Meta::from_iter([(Service::META_OWNER, "remora")]),
         tagged_addresses: LiteMap::new(),
         weights: None,
@@ -132,7 +132,7 @@ async fn every_field_comes_back(registry: &impl Registry) {
         check.deregister_after = Some(Duration::from_secs(876_000 * 3_600));
     }
     full.meta = full.meta.with("key_1-b", "any text: ünicode, \"quotes\"");
-    full.tagged_addresses.insert("lan".to_owned(), TaggedAddress { address: "fd00::1".to_owned(), port: 81 });
+    full.tagged_addresses.insert("lan".into(), TaggedAddress { address: "fd00::1".into(), port: 81 });
     full.weights = Some(Weights { passing: 7, warning: 2 });
     full.enable_tag_override = true;
     registry.register(&full).await.unwrap();
@@ -147,17 +147,14 @@ async fn every_field_comes_back(registry: &impl Registry) {
     assert_eq!(found.weights, (7, 2));
     assert!(found.enable_tag_override);
     // What Consul adds by itself (lan_ipv4, wan_ipv4) says nothing new and is left out.
-    assert_eq!(found.tagged_addresses, LiteMap::from_iter([("lan".to_owned(), ("fd00::1".to_owned(), 81))]));
+    assert_eq!(found.tagged_addresses, LiteMap::from_iter([("lan".into(), ("fd00::1".into(), 81))]));
     assert_eq!(found.checks.keys().collect::<Vec<_>>(), ["full:1", "full:2", "full:3", "full:docker"]);
-    assert_eq!(
-        *found.checks.get("full:docker").unwrap(),
-        ActualCheck { status: Status::Warning, output: String::new() }
-    );
+    assert_eq!(*found.checks.get("full:docker").unwrap(), ActualCheck { status: Status::Warning, output: "".into() });
     assert_eq!(found.checks.get("full:1").unwrap().status, Status::Passing);
 
     // And the least that a service can be.
     let bare =
-        Service { address: String::new(), port: 0, tags: Vec::new(), meta: Meta::default(), ..service("bare", vec![]) };
+        Service { address: "".into(), port: 0, tags: Arc::default(), meta: Meta::default(), ..service("bare", vec![]) };
     registry.register(&bare).await.unwrap();
     let expected = ActualService { id: "bare".into(), name: "web".into(), weights: (1, 1), ..ActualService::default() };
     assert_eq!(actual(registry, "bare").await, Some(expected));
@@ -170,9 +167,14 @@ async fn the_same_picture_is_the_same_arc(registry: &impl Registry) {
     let first = registry.read().await.unwrap();
     let second = registry.read().await.unwrap();
     assert!(Arc::ptr_eq(&first, &second), "nothing happened between two reads");
+    let written: Vec<_> = first.services.values().cloned().collect();
+    let after = registry.read_after(written.clone()).await.unwrap();
+    assert!(Arc::ptr_eq(&first, &after), "nor for a caller who knows his writes");
     registry.update_check("a:docker", Status::Passing, "new output").await.unwrap();
     let third = registry.read().await.unwrap();
     assert!(!Arc::ptr_eq(&second, &third), "an output is part of the picture");
+    let what_was_is_not = registry.read_after(written).await.unwrap();
+    assert_eq!(what_was_is_not, third, "what Consul says counts");
     registry.deregister("a").await.unwrap();
     assert!(!Arc::ptr_eq(&third, &registry.read().await.unwrap()));
 }
@@ -182,12 +184,12 @@ async fn a_new_definition_keeps_the_checks(registry: &impl Registry) {
     registry.register(&service("a", checks)).await.unwrap();
     registry.update_check("a:docker", Status::Critical, "it broke").await.unwrap();
     let mut changed = service("a", vec![ttl("a:docker", Status::Passing), ttl("a:new", Status::Warning)]);
-    changed.tags = vec!["c".to_owned()];
+    changed.tags = ["c".into()].into();
     changed.port = 9090;
     registry.register(&changed).await.unwrap();
     let found = actual(registry, "a").await.unwrap();
-    assert_eq!((found.tags, found.port), (vec!["c".to_owned()], 9090));
-    let docker = ActualCheck { status: Status::Critical, output: "it broke".to_owned() };
+    assert_eq!((found.tags, found.port), (changed.tags, 9090));
+    let docker = ActualCheck { status: Status::Critical, output: "it broke".into() };
     assert_eq!(*found.checks.get("a:docker").unwrap(), docker, "a check that exists keeps its status");
     assert_eq!(found.checks.get("a:new").unwrap().status, Status::Warning);
     assert!(found.checks.contains_key("a:old"), "a check that is not in the definition is left alone");
@@ -201,7 +203,7 @@ async fn a_check_is_fed_by_its_id(registry: &impl Registry) {
     {
         registry.update_check("a:docker", status, output).await.unwrap();
         let found = actual(registry, "a").await.unwrap();
-        assert_eq!(*found.checks.get("a:docker").unwrap(), ActualCheck { status, output: output.to_owned() });
+        assert_eq!(*found.checks.get("a:docker").unwrap(), ActualCheck { status, output: output.into() });
     }
     registry.deregister("a").await.unwrap();
 }
@@ -213,7 +215,7 @@ async fn only_known_checks_can_be_fed(registry: &impl Registry, mode: Mode) {
     for id in ["a:tcp", "nobody:docker"] {
         if id == "a:tcp" && !mode.consul_probes {
             registry.update_check(id, Status::Critical, "refused").await.unwrap();
-            let fed = ActualCheck { status: Status::Critical, output: "refused".to_owned() };
+            let fed = ActualCheck { status: Status::Critical, output: "refused".into() };
             assert_eq!(*actual(registry, "a").await.unwrap().checks.get(id).unwrap(), fed);
             continue;
         }
@@ -263,8 +265,8 @@ async fn a_bad_definition_is_invalid_and_changes_nothing(registry: &impl Registr
     let meta = |key: &str, value: String| Meta::from_iter([(key, value)]);
     let many = (0..65).map(|number| (format!("key{number}"), String::new())).collect();
     let bad = [
-        Service { name: String::new(), ..service("bad", vec![]) },
-        Service { address: "0.0.0.0".to_owned(), ..service("bad", vec![]) },
+        Service { name: "".into(), ..service("bad", vec![]) },
+        Service { address: "0.0.0.0".into(), ..service("bad", vec![]) },
         Service { meta: meta("with.dot", String::new()), ..service("bad", vec![]) },
         Service { meta: meta("key", "x".repeat(513)), ..service("bad", vec![]) },
         Service { meta: many, ..service("bad", vec![]) },
@@ -330,7 +332,11 @@ async fn an_id_is_found_and_in_the_catalog_in_any_case(registry: &impl Registry,
         return;
     }
     registry.register(&service(&upper, vec![])).await.unwrap();
-    assert_eq!(registry.find(&upper).await.unwrap().map(|it| it.id).as_ref(), Some(&upper), "the exact one first");
+    assert_eq!(
+        registry.find(&upper).await.unwrap().map(|it| it.id).as_deref(),
+        Some(upper.as_str()),
+        "the exact one first"
+    );
     for id in [id, &upper, "n1:web"] {
         registry.deregister(id).await.unwrap();
     }

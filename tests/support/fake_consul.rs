@@ -10,7 +10,7 @@
 )]
 #![allow(dead_code, reason = "each test binary uses its own part of this fake")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -188,7 +188,7 @@ impl Registry for FakeConsul {
     }
 
     async fn register(&self, service: &Service) -> Result<(), ConsulError> {
-        self.begin(FakeCall::Register(service.id.clone())).await?;
+        self.begin(FakeCall::Register(service.id.to_string())).await?;
         valid(service)?;
         {
             let mut state = self.state();
@@ -202,7 +202,7 @@ impl Registry for FakeConsul {
                 }
                 state.fed.retain(|fed| *fed != check.id);
                 if matches!(*check.kind, CheckKind::Ttl { .. }) {
-                    state.fed.push(check.id.clone());
+                    state.fed.push(check.id.to_string());
                 }
             }
             let before = snapshot.services.remove(&service.id);
@@ -235,13 +235,13 @@ impl Registry for FakeConsul {
                 message: format!("CheckID {check_id:?} does not have associated TTL"),
             });
         };
-        let now = ActualCheck { status, output: bounded_output(output).to_owned() };
+        let now = ActualCheck { status, output: bounded_output(output).into() };
         if owner.checks.get(check_id) != Some(&now) {
             let id = owner.id.clone();
             drop(snapshot);
             self.edit(|snapshot| {
                 if let Some(service) = snapshot.services.get_mut(&id) {
-                    Arc::make_mut(service).checks.insert(check_id.to_owned(), now);
+                    Arc::make_mut(service).checks.insert(check_id.into(), now);
                 }
             });
         }
@@ -285,14 +285,11 @@ impl Registry for FakeConsul {
 fn registered(service: &Service, before: Option<ActualService>) -> ActualService {
     let mut checks = before.map(|before| before.checks).unwrap_or_default();
     for check in &service.checks {
-        checks.entry(check.id.clone()).or_insert_with(|| ActualCheck { status: check.status, output: String::new() });
+        checks.entry(check.id.clone()).or_insert_with(|| ActualCheck { status: check.status, output: "".into() });
     }
     // What Consul adds by itself is left out of a snapshot.
-    let tagged_addresses: BTreeMap<String, (String, u16)> = service
-        .tagged_addresses
-        .iter()
-        .map(|(key, tagged)| (key.clone(), (tagged.address.clone(), tagged.port)))
-        .collect();
+    let tagged_addresses =
+        service.tagged_addresses.iter().map(|(key, tagged)| (key.clone(), (tagged.address.clone(), tagged.port)));
     let weights = service.weights.unwrap_or_default();
     ActualService {
         id: service.id.clone(),
@@ -301,7 +298,7 @@ fn registered(service: &Service, before: Option<ActualService>) -> ActualService
         port: service.port,
         tags: service.tags.clone(),
         meta: service.meta.clone(),
-        tagged_addresses: tagged_addresses.into_iter().collect(),
+        tagged_addresses: tagged_addresses.collect(),
         weights: (weights.passing, weights.warning),
         enable_tag_override: service.enable_tag_override,
         checks,

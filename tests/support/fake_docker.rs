@@ -33,8 +33,8 @@ pub use behaviour::{Act, Behaviour, Whom};
 #[allow(unused_imports, reason = "each test binary uses its own part of this fake")]
 pub use control::Lost;
 use remora::docker::{
-    Container, ContainerId, DockerError, Event, EventKind, HealthStatus, Listing, Port, Protocol, State as Status,
-    Summary,
+    Container, ContainerId, DockerError, Event, EventKind, EventTime, HealthStatus, Listing, Port, Protocol,
+    State as Status, Summary,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -47,6 +47,13 @@ const RING: usize = 256;
 const EPOCH: i64 = 1_767_225_600_000_000_000;
 
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// As the engine writes it.
+fn stamp(time: Option<EventTime>) -> String {
+    let since_1970 = |time: EventTime| Duration::from_nanos(u64::try_from(time.0).unwrap());
+    let text = |time| humantime::format_rfc3339_nanos(std::time::UNIX_EPOCH + since_1970(time)).to_string();
+    time.map_or_else(|| ZERO_TIME.to_owned(), text)
+}
 
 /// Clones are the same engine.
 #[derive(Clone)]
@@ -383,7 +390,7 @@ impl FakeDocker {
     pub fn rename(&self, id: &ContainerId, name: &str) {
         let mut shared = self.lock();
         assert!(shared.find(name).is_none(), "the name {name} is taken");
-        name.clone_into(&mut shared.facts(id).name);
+        shared.facts(id).name = name.into();
         shared.emit(id, EventKind::Other("rename".to_owned()));
     }
 

@@ -154,13 +154,13 @@ impl State {
                 let index = self.index;
                 let check = MemberCheck {
                     status: row.status,
-                    name: row.name.clone(),
-                    notes: row.notes.clone(),
-                    output: row.output.clone(),
+                    name: row.name.to_string(),
+                    notes: row.notes.to_string(),
+                    output: row.output.to_string(),
                     index,
                 };
                 self.rows.get_mut(&row.node.to_lowercase())?.check = Some(check);
-                return Some(Written::Check { id: row.id.clone(), index });
+                return Some(Written::Check { id: row.id.to_string(), index });
             }
             Op::Node(_, row) => {
                 self.remove(&row.name);

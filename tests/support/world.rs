@@ -19,6 +19,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
 use remora::config::{HostAddress, OnExit, Publish};
 use remora::consul::{ActualCheck, ActualService, ConsulError, ConsulSeen, Registry, Service, Snapshot, Status};
@@ -85,7 +86,7 @@ impl World {
             publish: Publish { address, ..Publish::default() },
             health_ttl: None,
         };
-        let wire = Wire::new(consul.clone(), docker.clone(), own::own_service_id(&settings));
+        let wire = Wire::new(consul.clone(), docker.clone(), own::own_service_id(&settings).to_string());
         Self { docker, consul, wire, settings, agent: None }
     }
 
@@ -183,20 +184,20 @@ impl World {
     /// Status and output of the healing check of a service.
     pub fn healing(&self, id: &str) -> Option<(Status, String)> {
         let snapshot = self.consul.snapshot();
-        let check = snapshot.services.get(id)?.checks.get(&format!("{id}:healing"))?;
-        Some((check.status, check.output.clone()))
+        let check = snapshot.services.get(id)?.checks.get(format!("{id}:healing").as_str())?;
+        Some((check.status, check.output.to_string()))
     }
 
     /// Id of the agent's own service.
     pub fn own_id(&self) -> String {
-        own::own_service_id(&self.settings)
+        own::own_service_id(&self.settings).to_string()
     }
 
     /// The agent's own check.
     pub fn own_check(&self) -> (Status, String) {
         let snapshot = self.consul.snapshot();
-        let check = snapshot.services[&self.own_id()].checks.values().next().expect("it has one");
-        (check.status, check.output.clone())
+        let check = snapshot.services[self.own_id().as_str()].checks.values().next().expect("it has one");
+        (check.status, check.output.to_string())
     }
 
     /// Whether the first synchronisation is done and both peers are there.
@@ -264,7 +265,7 @@ impl World {
             .services
             .values()
             .filter(|service| service.name != "remora")
-            .map(|service| service.id.clone())
+            .map(|service| service.id.to_string())
             .collect()
     }
 
@@ -282,8 +283,8 @@ impl World {
     /// Status of the Docker check of a service.
     pub fn status(&self, id: &str) -> Option<(Status, String)> {
         let snapshot = self.consul.snapshot();
-        let check = snapshot.services.get(id)?.checks.get(&format!("{id}:docker"))?;
-        Some((check.status, check.output.clone()))
+        let check = snapshot.services.get(id)?.checks.get(format!("{id}:docker").as_str())?;
+        Some((check.status, check.output.to_string()))
     }
 
     /// What is different between the catalog and what runs.
@@ -314,7 +315,7 @@ fn expected(containers: &[Container]) -> Vec<Expected> {
 }
 
 fn expected_of(container: &Container, by_id: &HashMap<&ContainerId, &Container>) -> Vec<Expected> {
-    let label = |key: &str| container.labels.get(key).map(String::as_str);
+    let label = |key: &str| container.labels.get(key).map(ArcStr::as_str);
     if label("SERVICE_IGNORE") == Some("true") || container.name.contains(".old-") {
         return Vec::new();
     }
@@ -402,7 +403,7 @@ fn compare(expected: &[Expected], snapshot: &Snapshot, engine: &str) -> Vec<Stri
             wrong.push(format!("{} is {} at {}", service.id, service.name, service.address));
         }
         wrong.extend(wrong_status(wanted, service));
-        let checks: Vec<&String> = service.checks.keys().collect();
+        let checks: Vec<_> = service.checks.keys().collect();
         if checks != [&format!("{}:docker", service.id), &format!("{}:healing", service.id)] {
             wrong.push(format!("{} has the checks {checks:?}", service.id));
         }
@@ -418,22 +419,22 @@ fn compare(expected: &[Expected], snapshot: &Snapshot, engine: &str) -> Vec<Stri
 }
 
 fn wrong_status(wanted: &Expected, service: &ActualService) -> Option<String> {
-    let check = service.checks.get(&format!("{}:docker", service.id))?;
+    let check = service.checks.get(format!("{}:docker", service.id).as_str())?;
     (check.status != wanted.status).then(|| format!("{} is {}: {}", service.id, check.status, check.output))
 }
 
 /// Somebody else's service.
 pub fn foreign(id: &str, name: &str, meta: &[(&str, &str)]) -> ActualService {
-    let check = ActualCheck { status: Status::Passing, output: "theirs".to_owned() };
+    let check = ActualCheck { status: Status::Passing, output: "theirs".into() };
     ActualService {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        address: "198.51.100.9".to_owned(),
+        id: id.into(),
+        name: name.into(),
+        address: "198.51.100.9".into(),
         port: 9,
-        tags: vec!["theirs".to_owned()],
+        tags: ["theirs".into()].into(),
         meta: meta.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
         weights: (1, 1),
-        checks: LiteMap::from_iter([(format!("service:{id}"), check)]),
+        checks: LiteMap::from_iter([(arcstr::format!("service:{id}"), check)]),
         ..ActualService::default()
     }
 }
@@ -476,7 +477,7 @@ impl Wire {
         // What is there when nobody has read yet is simply there.
         let mut state = self.state();
         let since = state.read.is_some().then(Instant::now);
-        state.foreigners.insert(service.id.clone(), (service.clone(), since));
+        state.foreigners.insert(service.id.to_string(), (service.clone(), since));
         drop(state);
         self.consul.edit(|snapshot| drop(snapshot.services.insert(service.id.clone(), Arc::new(service.clone()))));
     }
@@ -487,7 +488,7 @@ impl Wire {
         let Some(id) = state.foreigners.keys().nth(nth).cloned() else { return };
         state.foreigners.remove(&id);
         drop(state);
-        self.consul.edit(|snapshot| drop(snapshot.services.remove(&id)));
+        self.consul.edit(|snapshot| drop(snapshot.services.remove(id.as_str())));
     }
 
     /// Whether somebody else has registered this.
@@ -499,7 +500,7 @@ impl Wire {
     pub fn assert_foreigners_untouched(&self) {
         let (state, snapshot) = (self.state(), self.consul.snapshot());
         for (id, (service, _)) in &state.foreigners {
-            assert_eq!(snapshot.services.get(id).map(AsRef::as_ref), Some(service), "{id} is somebody else's");
+            assert_eq!(snapshot.services.get(id.as_str()).map(AsRef::as_ref), Some(service), "{id} is somebody else's");
         }
     }
 
@@ -632,7 +633,7 @@ impl Wire {
     fn service_of_check(&self, check_id: &str) -> String {
         let snapshot = self.consul.snapshot();
         let owner = snapshot.services.values().find(|service| service.checks.contains_key(check_id));
-        owner.map(|service| service.id.clone()).unwrap_or_default()
+        owner.map(|service| service.id.clone()).unwrap_or_default().to_string()
     }
 }
 

@@ -2,7 +2,6 @@
 //! rule per service, and Consul's agent accepts what its server then refuses.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 
@@ -35,9 +34,8 @@ pub(super) async fn look(
     let found: Vec<_> = futures_util::stream::iter(looks).buffer_unordered(LOOKS).collect().await;
     // Who is gone meanwhile is no news.
     let sights = found.into_iter().filter_map(Result::ok);
-    let sights: Vec<_> = sights
-        .map(|container| Arc::new(Sight { container: container.into(), draining: false, settling: false }))
-        .collect();
+    let sights: Vec<_> =
+        sights.map(|container| Sight { container: container.into(), draining: false, settling: false }).collect();
     let (names, services) = names(&sights, settings);
     report.good(&format!(
         "live containers: {}; services that they want: {services}; names of these: {}",
@@ -51,14 +49,14 @@ pub(super) async fn look(
 }
 
 /// The names, and how many services have them.
-fn names(sights: &[Arc<Sight>], settings: &Settings) -> (BTreeSet<String>, usize) {
+fn names(sights: &[Sight], settings: &Settings) -> (BTreeSet<String>, usize) {
     let peers = Neighbours::new(sights);
     let mut services = 0;
     let mut names = BTreeSet::new();
     for sight in sights {
         if let Verdict::Services(planned) = registration::register(sight, &peers, settings).verdict {
             services += planned.len();
-            names.extend(planned.into_iter().map(|planned| planned.service.name));
+            names.extend(planned.into_iter().map(|planned| planned.service.name.to_string()));
         }
     }
     (names, services)
@@ -114,17 +112,17 @@ fn judge(answer: &Result<Option<Vec<Right>>, ConsulError>, report: &mut Report) 
 }
 
 /// The containers that were looked at, by id and by name.
-struct Neighbours(HashMap<String, Arc<Sight>>);
+struct Neighbours(HashMap<String, Sight>);
 
 impl Neighbours {
-    fn new(sights: &[Arc<Sight>]) -> Self {
-        let keys = |sight: &Arc<Sight>| [sight.container.id.as_str().to_owned(), sight.container.name.clone()];
-        Self(sights.iter().flat_map(|sight| keys(sight).map(|key| (key, Arc::clone(sight)))).collect())
+    fn new(sights: &[Sight]) -> Self {
+        let keys = |sight: &Sight| [sight.container.id.as_str().to_owned(), sight.container.name.to_string()];
+        Self(sights.iter().flat_map(|sight| keys(sight).map(|key| (key, sight.clone()))).collect())
     }
 }
 
 impl Peers for Neighbours {
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
+    fn find(&self, id_or_name: &str) -> Option<Sight> {
         self.0.get(id_or_name).cloned()
     }
 
@@ -196,7 +194,7 @@ mod tests {
             publish: Publish { address, ..Publish::default() },
             health_ttl: None,
         };
-        let sights = [Arc::new(Sight { container: container.into(), draining: false, settling: false })];
+        let sights = [Sight { container: container.into(), draining: false, settling: false }];
         let (found, services) = names(&sights, &settings);
         assert_eq!(
             (found.into_iter().collect::<Vec<_>>(), services),

@@ -83,7 +83,7 @@ impl CatalogRegistry {
     /// # Errors
     /// As [`Registry::register`].
     pub async fn set_node_check(&self, status: Status, output: &str) -> Result<(), ConsulError> {
-        self.ask(Request::Node { status, output: bounded_output(output).to_owned() }).await
+        self.ask(Request::Node { status, output: bounded_output(output).into() }).await
     }
 
     /// [`NodeIdentity::remove`]. Whatever is registered afterwards makes the node anew.
@@ -130,7 +130,19 @@ impl Shared {
 
 impl Registry for CatalogRegistry {
     async fn read(&self) -> Result<Arc<Snapshot>, ConsulError> {
-        self.shared.read().await
+        self.shared.read(Vec::new()).await
+    }
+
+    async fn read_after(&self, written: Vec<Arc<ActualService>>) -> Result<Arc<Snapshot>, ConsulError> {
+        self.shared.read(written).await
+    }
+
+    fn keep(&self, snapshot: &Arc<Snapshot>) {
+        let mut state = self.shared.state();
+        if let Some(seen) = state.seen.as_mut().filter(|seen| seen.snapshot == *snapshot) {
+            seen.snapshot = Arc::clone(snapshot);
+            state.view.keep(snapshot);
+        }
     }
 
     async fn find(&self, service_id: &str) -> Result<Option<ActualService>, ConsulError> {
@@ -158,16 +170,16 @@ impl Registry for CatalogRegistry {
     }
 
     async fn deregister(&self, service_id: &str) -> Result<(), ConsulError> {
-        self.ask(Request::Deregister(service_id.to_owned())).await
+        self.ask(Request::Deregister(service_id.into())).await
     }
 
     async fn update_check(&self, check_id: &str, status: Status, output: &str) -> Result<(), ConsulError> {
-        let output = bounded_output(output).to_owned();
-        self.ask(Request::Update { id: check_id.to_owned(), status, output }).await
+        let output = bounded_output(output).into();
+        self.ask(Request::Update { id: check_id.into(), status, output }).await
     }
 
     async fn remove_check(&self, check_id: &str) -> Result<(), ConsulError> {
-        self.ask(Request::Remove(check_id.to_owned())).await
+        self.ask(Request::Remove(check_id.into())).await
     }
 
     /// Whether somebody else than us changed a service or a check of the node; `sentinel` is only one of them. Our own

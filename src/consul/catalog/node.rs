@@ -147,7 +147,7 @@ impl NodeIdentity {
             .filter(|(service, _)| ours(&service.meta))
             .map(|(service, index)| {
                 let (id, name) = (service.id.clone(), service.name.clone());
-                let row = ServiceRow { node: self.name.clone(), id, name, ..ServiceRow::default() };
+                let row = ServiceRow { node: self.name.as_str().into(), id, name, ..ServiceRow::default() };
                 Op::Service(Write::DeleteCas(*index), row)
             })
             .collect();

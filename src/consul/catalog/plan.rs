@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use tokio::time::Instant;
 
 use super::node::{NODE_CHECK, NodeIdentity};
@@ -22,21 +23,21 @@ pub(super) enum Request {
     /// This service with these checks.
     Register(Box<Service>),
     /// No service of this id.
-    Deregister(String),
+    Deregister(ArcStr),
     /// This status and output of a service's check.
-    Update { id: String, status: Status, output: String },
+    Update { id: ArcStr, status: Status, output: ArcStr },
     /// No check of this id.
-    Remove(String),
+    Remove(ArcStr),
     /// This status and output of the check about the whole node.
-    Node { status: Status, output: String },
+    Node { status: Status, output: ArcStr },
 }
 
 impl Request {
     /// The rows that it touches (services and checks have names of their own): two requests about one row do not go into
     /// one transaction, because the second one needs the index that the first one makes.
     pub(super) fn rows(&self, view: &View) -> Vec<String> {
-        let service = |id: &str| format!("s{}", key(id));
-        let check = |id: &str| format!("c{}", key(id));
+        let service = |id: &ArcStr| format!("s{}", key(id));
+        let check = |id: &ArcStr| format!("c{}", key(id));
         match self {
             Self::Register(wanted) => {
                 let checks = wanted.checks.iter().map(|it| check(&it.id));
@@ -47,7 +48,7 @@ impl Request {
                 let its = view.checks.get(&key(id)).and_then(|(it, _)| it.service.as_ref());
                 its.map(|(of, _)| service(of)).into_iter().chain([check(id)]).collect()
             }
-            Self::Node { .. } => vec![check(NODE_CHECK)],
+            Self::Node { .. } => vec![format!("c{NODE_CHECK}")],
         }
     }
 
@@ -88,12 +89,12 @@ pub(super) enum Plan {
 #[derive(Debug)]
 pub(super) struct Registration {
     pub(super) row: ServiceRow,
-    pub(super) tagged: BTreeMap<String, TaggedAddress>,
+    pub(super) tagged: BTreeMap<ArcStr, TaggedAddress>,
     pub(super) checks: Vec<CheckRow>,
 }
 
 /// When the output of a check was last written without its status.
-pub(super) type Outputs = HashMap<String, Instant>;
+pub(super) type Outputs = HashMap<ArcStr, Instant>;
 
 /// What makes `request` so. `looked`: the view is new, so what it does not show does not exist.
 pub(super) fn plan(
@@ -110,7 +111,7 @@ pub(super) fn plan(
             // In another case it is another's: a row that has changed hands is not to be deleted.
             Some((actual, index)) if actual.id == *id => {
                 let row = ServiceRow {
-                    node: node.name().to_owned(),
+                    node: node.name().into(),
                     id: id.clone(),
                     name: actual.name.clone(),
                     ..ServiceRow::default()
@@ -145,16 +146,16 @@ pub(super) fn plan(
     }
 }
 
-fn update(row: &CheckRow, index: u64, status: Status, output: &str, outputs: &Outputs, now: Instant) -> Plan {
+fn update(row: &CheckRow, index: u64, status: Status, output: &ArcStr, outputs: &Outputs, now: Instant) -> Plan {
     if row.status == status {
-        if row.output == output {
+        if row.output == *output {
             return Plan::Done;
         }
         if let Some(again) = outputs.get(&key(&row.id)).map(|last| *last + OUTPUT_EVERY).filter(|again| now < *again) {
             return Plan::Later(again);
         }
     }
-    let row = CheckRow { status, output: output.to_owned(), ..row.clone() };
+    let row = CheckRow { status, output: output.clone(), ..row.clone() };
     Plan::Ops(vec![Op::Check(Write::Cas(index), row)])
 }
 
@@ -200,7 +201,7 @@ fn register(wanted: &Service, node: &NodeIdentity, view: &View) -> Plan {
 }
 
 /// The tagged addresses that say more than the service's own address.
-fn tagged(wanted: &Service) -> BTreeMap<String, TaggedAddress> {
+fn tagged(wanted: &Service) -> BTreeMap<ArcStr, TaggedAddress> {
     let own = (wanted.address.as_str(), wanted.port);
     let more = wanted.tagged_addresses.iter().filter(|(_, at)| (at.address.as_str(), at.port) != own);
     more.map(|(key, at)| (key.clone(), at.clone())).collect()
@@ -225,20 +226,23 @@ fn same_service(wanted: &Service, actual: &ActualService) -> bool {
 
 /// Compares what comes back: Consul up to now drops the type and, in 1.8, what is asked over gRPC.
 fn same_check(seen: &CheckRow, wanted: &CheckRow) -> bool {
-    let comparable = |of: &Definition| Definition { grpc: String::new(), grpc_use_tls: false, ..of.clone() };
+    let comparable = |of: &Option<Box<Definition>>| {
+        let of = of.as_deref().cloned().unwrap_or_default();
+        Definition { grpc: String::new(), grpc_use_tls: false, ..of }
+    };
     (&seen.id, &seen.name, &seen.notes, &seen.service) == (&wanted.id, &wanted.name, &wanted.notes, &wanted.service)
         && comparable(&seen.definition) == comparable(&wanted.definition)
 }
 
 fn row_of_service(wanted: &Service, node: &NodeIdentity) -> ServiceRow {
     ServiceRow {
-        node: node.name().to_owned(),
+        node: node.name().into(),
         id: wanted.id.clone(),
         name: wanted.name.clone(),
         address: wanted.address.clone(),
         port: wanted.port,
         tags: wanted.tags.clone(),
-        meta: wanted.meta.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        meta: wanted.meta.clone(),
         weights: wanted.weights,
         enable_tag_override: wanted.enable_tag_override,
     }
@@ -275,15 +279,15 @@ fn row_of(check: &Check, service: &Service, node: &NodeIdentity) -> CheckRow {
     }
     definition.deregister_after = millis(definition.deregister_after);
     CheckRow {
-        node: node.name().to_owned(),
+        node: node.name().into(),
         id: check.id.clone(),
         name: check.name.clone(),
         status: check.status,
-        notes: check.notes.to_string(),
-        output: String::new(),
+        notes: check.notes.clone(),
+        output: ArcStr::new(),
         service: Some((service.id.clone(), service.name.clone())),
-        kind: kind.to_owned(),
-        definition,
+        kind: kind.into(),
+        definition: definition.boxed(),
     }
 }
 

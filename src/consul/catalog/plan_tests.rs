@@ -14,12 +14,12 @@ fn node() -> NodeIdentity {
 
 fn check(id: &str) -> Check {
     Check {
-        id: id.to_owned(),
-        name: "docker".to_owned(),
+        id: id.into(),
+        name: "docker".into(),
         notes: "what Docker says".into(),
         kind: Arc::new(CheckKind::Ttl { ttl: Duration::from_secs(30) }),
         status: Status::Warning,
-        output: "not sent".to_owned(),
+        output: "not sent".into(),
         deregister_after: None,
         success_before_passing: 0,
         failures_before_critical: 0,
@@ -28,11 +28,11 @@ fn check(id: &str) -> Check {
 
 fn service(id: &str) -> Service {
     Service {
-        id: id.to_owned(),
-        name: "web".to_owned(),
-        address: "10.1.2.3".to_owned(),
+        id: id.into(),
+        name: "web".into(),
+        address: "10.1.2.3".into(),
         port: 80,
-        tags: vec!["a".to_owned()],
+        tags: ["a".into()].into(),
         meta: Meta::from_iter([(Service::META_OWNER, "remora")]),
         tagged_addresses: LiteMap::new(),
         weights: Some(Weights { passing: 7, warning: 2 }),
@@ -72,8 +72,8 @@ fn writes(ops: &[Op]) -> Vec<(Write, &str)> {
 fn done(ops: Vec<Op>, view: &mut View, index: u64) {
     let written = ops.iter().filter_map(|op| match op {
         Op::Node(_, row) => Some(Written::Node { name: row.name.clone(), index }),
-        Op::Service(Write::Cas(_), row) => Some(Written::Service { id: row.id.clone(), index }),
-        Op::Check(Write::Cas(_), row) => Some(Written::Check { id: row.id.clone(), index }),
+        Op::Service(Write::Cas(_), row) => Some(Written::Service { id: row.id.to_string(), index }),
+        Op::Check(Write::Cas(_), row) => Some(Written::Check { id: row.id.to_string(), index }),
         _ => None,
     });
     let written = written.collect();
@@ -140,7 +140,7 @@ fn ids_that_differ_in_case_are_one_row_that_is_not_taken() {
     done(ops(register(&service("Web"), &view)), &mut view, 5);
     assert!(matches!(register(&service("web"), &view), Plan::Refused(ConsulError::Conflict { .. })));
     assert!(matches!(ask(&Request::Deregister("web".into()), &view), Plan::Done));
-    let update = |id: &str| Request::Update { id: id.into(), status: Status::Passing, output: String::new() };
+    let update = |id: &str| Request::Update { id: id.into(), status: Status::Passing, output: ArcStr::new() };
     assert!(matches!(ask(&update("web:docker"), &view), Plan::Refused(ConsulError::NotFound { .. })));
     assert!(matches!(ask(&update("Web:docker"), &view), Plan::Ops(_)));
 }
@@ -148,7 +148,7 @@ fn ids_that_differ_in_case_are_one_row_that_is_not_taken() {
 #[test]
 fn what_is_not_known_is_looked_for_before_it_is_said_not_to_exist() {
     let view = View::default();
-    let update = Request::Update { id: "x".into(), status: Status::Passing, output: String::new() };
+    let update = Request::Update { id: "x".into(), status: Status::Passing, output: ArcStr::new() };
     for request in [update.clone(), Request::Deregister("x".into()), Request::Remove("x".into())] {
         assert!(matches!(ask(&request, &view), Plan::Unknown));
     }
@@ -163,7 +163,7 @@ async fn an_output_alone_waits_five_minutes_after_the_last_one() {
     let mut view = View::default();
     done(ops(register(&service("web-1"), &view)), &mut view, 5);
     let update = |status, output: &str| Request::Update { id: "web-1:docker".into(), status, output: output.into() };
-    let written = Outputs::from([("web-1:docker".to_owned(), Instant::now())]);
+    let written = Outputs::from([("web-1:docker".into(), Instant::now())]);
     let asked = |request: &Request, outputs: &Outputs| plan(request, &node(), &view, outputs, false, Instant::now());
     let other = update(Status::Warning, "other");
     assert!(matches!(asked(&update(Status::Warning, ""), &written), Plan::Done));
@@ -204,7 +204,7 @@ fn secrets_of_a_check_do_not_go_into_the_catalog() {
     let ops = ops(register(&web, &View::default()));
     assert!(!format!("{ops:?}").contains("s3cr3t"));
     let Op::Check(_, row) = &ops[1] else { panic!("a check") };
-    assert_eq!((row.definition.http.as_str(), row.kind.as_str()), ("http://h/", "http"));
+    assert_eq!((row.definition.as_ref().unwrap().http.as_str(), row.kind.as_str()), ("http://h/", "http"));
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn requests_about_one_row_are_known_by_their_rows() {
     assert_eq!(rows(Request::Register(Box::new(service("WEB-1")))), ["cweb-1:docker", "sweb-1"]);
     assert_eq!(rows(Request::Deregister("Web-1".into())), ["sweb-1"]);
     assert_eq!(rows(Request::Remove("Web-1:docker".into())), ["sweb-1", "cweb-1:docker"]);
-    assert_eq!(rows(Request::Node { status: Status::Passing, output: String::new() }), ["cremora-node"]);
+    assert_eq!(rows(Request::Node { status: Status::Passing, output: ArcStr::new() }), ["cremora-node"]);
 }
 
 #[test]

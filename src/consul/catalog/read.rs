@@ -10,12 +10,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::node::NodeIdentity;
 use super::state::{Seen, Shared};
-use super::view::{Kind, View, key};
+use super::view::{Kind, View};
 use crate::consul::client::{Answer, Call, Client};
 use crate::consul::error::ConsulError;
 use crate::consul::model::{ActualService, Snapshot};
 use crate::consul::txn::{NodeLook, rule};
 use crate::consul::wire::{self, go_duration};
+use crate::text::Texts;
 
 const SERVICES: &str = "GET /v1/catalog/node-services/:node";
 const CHECKS: &str = "GET /v1/health/node/:node";
@@ -100,32 +101,32 @@ async fn believed(client: &Client, node: &NodeIdentity) -> Result<Answers, Consu
 
 /// What is on the node now, for whoever holds no picture of before.
 pub(super) async fn look(client: &Client, node: &NodeIdentity) -> Result<View, ConsulError> {
-    Ok(understood(&believed(client, node).await?, &Snapshot::default())?.0)
+    Ok(understood(&believed(client, node).await?, &Snapshot::default(), Texts::default())?.0)
 }
 
-fn understood(answers: &Answers, older: &Snapshot) -> Result<(View, Snapshot), ConsulError> {
+fn understood(answers: &Answers, older: &Snapshot, mut texts: Texts) -> Result<(View, Snapshot), ConsulError> {
     let services = wire::node_services(SERVICES, &answers.services)?;
-    let checks = wire::node_checks(CHECKS, &answers.checks)?;
-    Ok(View::new(services, checks, older))
+    let checks = wire::node_checks(CHECKS, &answers.checks, &mut texts)?;
+    View::new(&services, checks, older)
 }
 
 impl Shared {
     /// What is registered on our node.
-    pub(super) async fn read(&self) -> Result<Arc<Snapshot>, ConsulError> {
+    pub(super) async fn read(&self, written: Vec<Arc<ActualService>>) -> Result<Arc<Snapshot>, ConsulError> {
         let (writes, credentials) = (self.state().writes(), self.client.credentials());
         let answers = believed(&self.client, &self.node).await?;
         let hash = self.hasher.hash_one((&answers.services, &answers.checks, credentials));
-        let older = {
+        let (older, texts) = {
             let state = self.state();
             match &state.seen {
                 Some(seen) if seen.hash == hash && seen.deferred == state.deferrals && state.known => {
                     return Ok(Arc::clone(&seen.snapshot));
                 }
-                Some(seen) => Arc::clone(&seen.snapshot),
-                None => Arc::default(),
+                Some(seen) => (Arc::clone(&seen.snapshot), state.view.texts()),
+                None => (Arc::default(), Texts::default()),
             }
         };
-        let (view, mut fresh) = understood(&answers, &older)?;
+        let (view, mut fresh) = understood(&answers, &older.with(written), texts)?;
         let owned = self.node.owns(&view);
         let mut state = self.state();
         state.show_deferred(&mut fresh);
@@ -143,7 +144,12 @@ impl Shared {
 
     /// A look for whoever is about to write.
     pub(super) async fn refresh(&self) -> Result<(), ConsulError> {
-        let view = look(&self.client, &self.node).await?;
+        let answers = believed(&self.client, &self.node).await?;
+        let (older, texts) = {
+            let state = self.state();
+            (state.seen.as_ref().map(|seen| Arc::clone(&seen.snapshot)).unwrap_or_default(), state.view.texts())
+        };
+        let (view, _) = understood(&answers, &older, texts)?;
         self.state().look_ended(view);
         Ok(())
     }
@@ -157,9 +163,9 @@ impl Shared {
         let filter = format!("ID matches \"(?i)^{pattern}$\"");
         let path = ["v1", "catalog", "node-services", self.node.name()];
         let answer = list(&self.client, SERVICES, &path, &[("filter", &filter)], None).await?;
-        let found = wire::node_services(SERVICES, &answer.body)?.services;
+        let found = wire::node_services(SERVICES, &answer.body)?.services().collect::<Result<Vec<_>, _>>()?;
         // Whoever does not know the filter answers with all of them.
-        let any = |(service, _): &(ActualService, _)| key(&service.id) == key(id);
+        let any = |(service, _): &(ActualService, _)| service.id.to_lowercase() == id.to_lowercase();
         let at = found.iter().position(|(service, _)| service.id == id).or_else(|| found.iter().position(any));
         Ok(at.and_then(|at| found.into_iter().nth(at)).map(|(service, _)| service))
     }
@@ -222,7 +228,10 @@ impl Shared {
                 Kind::Checks => (CHECKS, ["v1", "health", "node", node.name()]),
             };
             let answer = list(&client, name, &path, &[], index).await?;
-            let wire::Indexes { node: of_node, rows } = wire::indexes(name, &answer.body)?;
+            let (of_node, rows) = match kind {
+                Kind::Services => wire::service_indexes(name, &answer.body)?,
+                Kind::Checks => (None, wire::check_indexes(name, &answer.body)?),
+            };
             let said = answer.headers.get("x-consul-index").and_then(|index| index.to_str().ok()?.parse::<u64>().ok());
             // Below 1 it would not block.
             let said = said.unwrap_or(0).max(1);
@@ -248,7 +257,7 @@ pub(super) struct Queries {
 /// What a blocking query brought.
 struct Found {
     node: Option<u64>,
-    rows: Vec<(String, u64)>,
+    rows: wire::Rows,
     index: u64,
     /// For the next one.
     next: Option<u64>,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arcstr::ArcStr;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -40,7 +41,7 @@ pub(super) struct State {
     writes: u64,
     pub(super) seen: Option<Seen>,
     /// Outputs that are to be written later, by the key of their check.
-    pub(super) deferred: BTreeMap<String, Deferred>,
+    pub(super) deferred: BTreeMap<ArcStr, Deferred>,
     /// Counts the changes of `deferred`.
     pub(super) deferrals: u64,
     /// When an output was last written alone.
@@ -57,9 +58,9 @@ pub(super) struct Seen {
 /// An output that waits.
 #[derive(Debug, Clone)]
 pub(super) struct Deferred {
-    pub(super) id: String,
+    pub(super) id: ArcStr,
     pub(super) status: Status,
-    pub(super) output: String,
+    pub(super) output: ArcStr,
     pub(super) at: Instant,
 }
 
@@ -115,7 +116,7 @@ impl State {
     }
 
     /// Nothing waits for this check any more.
-    pub(super) fn undefer(&mut self, id: &str) {
+    pub(super) fn undefer(&mut self, id: &ArcStr) {
         self.deferrals += u64::from(self.deferred.remove(&key(id)).is_some());
     }
 

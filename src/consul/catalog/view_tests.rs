@@ -3,11 +3,14 @@ use crate::consul::model::Status;
 
 fn service(id: &str) -> Op {
     let (node, id, name) = ("n1".to_owned(), id.to_owned(), "web".to_owned());
-    Op::Service(Write::Cas(0), ServiceRow { node, id, name, ..ServiceRow::default() })
+    Op::Service(
+        Write::Cas(0),
+        ServiceRow { node: node.into(), id: id.into(), name: name.into(), ..ServiceRow::default() },
+    )
 }
 
 fn check(id: &str, of: Option<&str>) -> Op {
-    let service = of.map(|of| (of.to_owned(), "web".to_owned()));
+    let service = of.map(|of| (of.into(), "web".into()));
     let row = CheckRow { service, ..CheckRow::of_node("n1", id, "c", Status::Passing, "") };
     Op::Check(Write::Cas(0), row)
 }
@@ -20,8 +23,8 @@ fn written(ops: &[Op], index: u64) -> Vec<Written> {
     ops.iter()
         .map(|op| match op {
             Op::Node(_, row) => Written::Node { name: row.name.clone(), index },
-            Op::Service(_, row) => Written::Service { id: row.id.clone(), index },
-            Op::Check(_, row) => Written::Check { id: row.id.clone(), index },
+            Op::Service(_, row) => Written::Service { id: row.id.to_string(), index },
+            Op::Check(_, row) => Written::Check { id: row.id.to_string(), index },
             Op::Kv(key, _) => Written::Kv { key: key.clone(), index },
         })
         .collect()
@@ -35,8 +38,8 @@ fn view() -> View {
     view
 }
 
-fn rows(rows: &[(&str, u64)]) -> Vec<(String, u64)> {
-    rows.iter().map(|(id, index)| ((*id).to_owned(), *index)).collect()
+fn rows(rows: &[(&str, u64)]) -> Rows {
+    rows.iter().copied().collect()
 }
 
 #[test]

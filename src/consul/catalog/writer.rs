@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -384,7 +385,7 @@ struct Planned {
 impl Job {
     /// A race may be lost to ourselves (an answer that did not arrive), to an operator, or to somebody to whom the row
     /// belongs now. The last one is not overwritten, and not deleted.
-    fn same_owner(&mut self, services: &HashMap<String, (Arc<ActualService>, u64)>) -> Result<(), ConsulError> {
+    fn same_owner(&mut self, services: &HashMap<ArcStr, (Arc<ActualService>, u64)>) -> Result<(), ConsulError> {
         let id = match &self.request {
             Request::Register(wanted) => &wanted.id,
             Request::Deregister(id) => id,

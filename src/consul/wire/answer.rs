@@ -1,11 +1,14 @@
 //! What Consul answers: tolerant of `null`, of unknown fields, and of entries that make no sense.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
-use serde::de::DeserializeOwned;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -41,17 +44,17 @@ where
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ServiceEntry {
     #[serde(default, deserialize_with = "nullable")]
-    service: String,
+    service: ArcStr,
     #[serde(default, deserialize_with = "nullable")]
-    address: String,
+    address: ArcStr,
     #[serde(default, deserialize_with = "nullable")]
     port: i64,
     #[serde(default, deserialize_with = "nullable")]
-    tags: Vec<String>,
+    tags: Vec<ArcStr>,
     #[serde(default, deserialize_with = "nullable")]
     meta: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "nullable")]
-    tagged_addresses: BTreeMap<String, TaggedAddressEntry>,
+    tagged_addresses: BTreeMap<ArcStr, TaggedAddressEntry>,
     #[serde(default, deserialize_with = "nullable")]
     weights: WeightsEntry,
     #[serde(default, deserialize_with = "nullable")]
@@ -60,7 +63,7 @@ pub(super) struct ServiceEntry {
 
 impl ServiceEntry {
     /// Under its id; without its checks.
-    pub(super) fn named(self, id: String) -> ActualService {
+    pub(super) fn named(self, id: ArcStr) -> ActualService {
         let own = (self.address.as_str(), port(self.port));
         let tagged = self.tagged_addresses.into_iter().map(|(tag, at)| (tag, (at.address, port(at.port))));
         let tagged_addresses = exact(tagged.filter(|(_, (address, port))| (address.as_str(), *port) != own).collect());
@@ -69,7 +72,7 @@ impl ServiceEntry {
             name: self.service,
             address: self.address,
             port: port(self.port),
-            tags: self.tags,
+            tags: self.tags.into(),
             meta: self.meta.into_iter().collect(),
             tagged_addresses,
             weights: (port(self.weights.passing), port(self.weights.warning)),
@@ -82,7 +85,7 @@ impl ServiceEntry {
 #[derive(Default, Deserialize)]
 struct TaggedAddressEntry {
     #[serde(default, alias = "Address", deserialize_with = "nullable")]
-    address: String,
+    address: ArcStr,
     #[serde(default, alias = "Port", deserialize_with = "nullable")]
     port: i64,
 }
@@ -100,15 +103,19 @@ impl Default for WeightsEntry {
     }
 }
 
+/// A text that is only looked at: it stays in the answer, where it has no escapes.
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct Word<'body>(#[serde(borrow)] Cow<'body, str>);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct CheckEntry {
-    #[serde(rename = "ServiceID", default, deserialize_with = "nullable")]
-    service_id: String,
-    #[serde(default, deserialize_with = "nullable")]
-    status: String,
-    #[serde(default, deserialize_with = "nullable")]
-    output: String,
+struct CheckEntry<'body> {
+    #[serde(borrow, rename = "ServiceID", default, deserialize_with = "nullable")]
+    service_id: Word<'body>,
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    status: Word<'body>,
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    output: Word<'body>,
 }
 
 /// Consul stores whatever port it is told (-1, 99999); such a number is nobody's port.
@@ -119,21 +126,24 @@ fn port(number: i64) -> u16 {
 /// The answers of `GET /v1/agent/services` and `GET /v1/agent/checks` as one picture. An entry that cannot be read is told
 /// and left out.
 ///
-/// What is the same in an older picture is taken from there, entry by entry: a second copy of everything would be the largest
-/// thing in memory, and it would leave a hole that is too low in the heap to be given back.
+/// What is the same in an older picture is taken from there, entry by entry, and texts are only copied where that is not so: a
+/// second copy of everything would be the largest thing in memory, and it would leave a hole that is too low in the heap to be given
+/// back.
 pub(in crate::consul) fn snapshot(services: &[u8], checks: &[u8], older: &Snapshot) -> Result<Snapshot, ConsulError> {
     // Checks of the node have no service; a check whose service went away between the two answers has none any more.
-    let mut of_service: HashMap<String, LiteMap<String, ActualCheck>> = HashMap::new();
-    for (id, entry) in entries::<CheckEntry>("GET /v1/agent/checks", checks)? {
-        let status = Status::parse(&entry.status).unwrap_or(Status::Critical);
-        let check = ActualCheck { status, output: entry.output };
-        of_service.entry(entry.service_id).or_default().insert(id, check);
-    }
-    let services = entries::<ServiceEntry>("GET /v1/agent/services", services)?.map(|(id, entry)| {
-        let mut service = entry.named(id.clone());
-        service.checks = exact(of_service.remove(&id).unwrap_or_default());
-        let same = older.services.get(&id).filter(|older| ***older == service);
-        (id, same.map_or_else(|| Arc::new(service), Arc::clone))
+    let mut checks: Vec<(Word<'_>, CheckEntry<'_>)> = entries("GET /v1/agent/checks", checks)?.collect();
+    checks.sort_unstable_by(|(_, one), (_, other)| one.service_id.cmp(&other.service_id));
+    let services = entries::<ServiceEntry>("GET /v1/agent/services", services)?.map(|(Word(id), entry)| {
+        let begin = checks.partition_point(|(_, check)| check.service_id.0 < id);
+        let its = checks.iter().skip(begin).take_while(|(_, check)| check.service_id.0 == id).map(|(id, check)| {
+            let status = Status::parse(&check.status.0).unwrap_or(Status::Critical);
+            (ArcStr::from(&*id.0), ActualCheck { status, output: ArcStr::from(&*check.output.0) })
+        });
+        let mut service = entry.named(ArcStr::from(&*id));
+        service.checks = exact(its.collect());
+        let same = older.services.get(&*id).filter(|older| ***older == service);
+        let service = same.map_or_else(|| Arc::new(service), Arc::clone);
+        (service.id.clone(), service)
     });
     Ok(Snapshot { services: services.collect() })
 }
@@ -143,7 +153,7 @@ pub(in crate::consul) fn service(call: &'static str, body: &[u8]) -> Result<Actu
     #[derive(Deserialize)]
     struct Named {
         #[serde(rename = "ID", default, deserialize_with = "nullable")]
-        id: String,
+        id: ArcStr,
         #[serde(flatten)]
         entry: ServiceEntry,
     }
@@ -151,16 +161,41 @@ pub(in crate::consul) fn service(call: &'static str, body: &[u8]) -> Result<Actu
     Ok(entry.named(id))
 }
 
+/// The entries of a map as a list, in one piece of memory that is given back as a whole.
+#[derive(Default)]
+struct Entries<'body>(Vec<(Word<'body>, &'body RawValue)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+        impl<'de> Visitor<'de> for All {
+            type Value = Entries<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+                let mut all = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    all.push(entry);
+                }
+                Ok(Entries(all))
+            }
+        }
+        deserializer.deserialize_map(All)
+    }
+}
+
 /// A map (or `null`) by id, without the entries that cannot be read. The map's key is the id: the agent's own spelling.
-fn entries<'body, T: DeserializeOwned + 'body>(
+fn entries<'body, T: Deserialize<'body> + 'body>(
     call: &'static str,
     body: &'body [u8],
-) -> Result<impl Iterator<Item = (String, T)> + 'body, ConsulError> {
+) -> Result<impl Iterator<Item = (Word<'body>, T)> + 'body, ConsulError> {
     // Raw first: each entry is read, or cannot be read, for itself, and nothing is held twice meanwhile.
-    let map: Option<BTreeMap<String, &RawValue>> = decode(call, body)?;
-    Ok(map.unwrap_or_default().into_iter().filter_map(move |(id, entry)| {
+    let map: Option<Entries<'body>> = decode(call, body)?;
+    Ok(map.unwrap_or_default().0.into_iter().filter_map(move |(id, entry)| {
         let entry = serde_json::from_str(entry.get()).ok();
         if entry.is_none() {
+            let id = &*id.0;
             tracing::warn!(event = "consul_entry_unreadable", call, id, "an entry of Consul's answer is passed over");
         }
         Some((id, entry?))
@@ -219,7 +254,7 @@ mod tests {
             ActualService { id: "a".into(), name: "web".into(), weights: (1, 1), ..ActualService::default() };
         assert_eq!(*read(&nulls, &Value::Null).services["a"], expected);
         let check = json!({"c": {"ServiceID": "a", "Status": null, "Output": null}, "n": {"ServiceID": null}});
-        let critical = ActualCheck { status: Status::Critical, output: String::new() };
+        let critical = ActualCheck { status: Status::Critical, output: ArcStr::new() };
         assert_eq!(read(&nulls, &check).services["a"].checks, LiteMap::from_iter([("c".into(), critical)]));
     }
 
@@ -264,7 +299,7 @@ mod tests {
         let checks = json!({"c": {"ServiceID": "a", "Status": "starting"}});
         let service = read(&services, &checks).services.remove("a").unwrap();
         assert_eq!(service.port, 0);
-        assert_eq!(*service.tagged_addresses.get("lan").unwrap(), ("1.2.3.4".to_owned(), 0));
+        assert_eq!(*service.tagged_addresses.get("lan").unwrap(), ("1.2.3.4".into(), 0));
         assert_eq!(service.checks.get("c").unwrap().status, Status::Critical);
     }
 

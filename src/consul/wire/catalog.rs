@@ -1,8 +1,10 @@
 //! What the catalog says about one node, and the one registration that a transaction cannot carry.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -12,15 +14,17 @@ use super::txn::{check, service};
 use crate::consul::error::ConsulError;
 use crate::consul::model::{ActualService, Status, TaggedAddress};
 use crate::consul::txn::{CheckRow, Definition, NodeRow, ServiceRow};
+use crate::text::Texts;
 
 /// A row with its `ModifyIndex`.
 pub(in crate::consul) type Indexed<T> = (T, u64);
 
 /// A node and what is on it.
 #[derive(Debug, Default)]
-pub(in crate::consul) struct NodeServices {
+pub(in crate::consul) struct NodeServices<'body> {
+    call: &'static str,
     pub(in crate::consul) node: Option<Indexed<NodeRow>>,
-    pub(in crate::consul) services: Vec<Indexed<ActualService>>,
+    services: Vec<&'body RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -48,60 +52,69 @@ struct NodeEntry {
 #[serde(rename_all = "PascalCase")]
 struct Key {
     #[serde(rename = "ID", default, deserialize_with = "nullable")]
-    id: String,
-    #[serde(rename = "CheckID", default, deserialize_with = "nullable")]
-    check: String,
+    id: ArcStr,
     #[serde(default)]
     modify_index: u64,
 }
 
-/// The answer of `GET /v1/catalog/node-services/:node`. A service that cannot be read is told and left out; without its id
-/// and its index the whole answer cannot be read.
-pub(in crate::consul) fn node_services(call: &'static str, body: &[u8]) -> Result<NodeServices, ConsulError> {
-    let Some(answer) = decode::<Option<NodeServicesAnswer<'_>>>(call, body)? else {
+/// The answer of `GET /v1/catalog/node-services/:node`.
+pub(in crate::consul) fn node_services<'body>(
+    call: &'static str,
+    body: &'body [u8],
+) -> Result<NodeServices<'body>, ConsulError> {
+    let Some(answer) = decode::<Option<NodeServicesAnswer<'body>>>(call, body)? else {
         return Ok(NodeServices::default());
     };
-    let mut services = Vec::with_capacity(answer.services.len());
-    for raw in answer.services {
-        let key: Key = decode(call, raw.get().as_bytes())?;
-        let Ok(entry) = serde_json::from_str::<ServiceEntry>(raw.get()) else {
-            tracing::warn!(
-                event = "consul_entry_unreadable",
-                call,
-                id = key.id,
-                "an entry of Consul's answer is passed over"
-            );
-            continue;
-        };
-        services.push((entry.named(key.id), key.modify_index));
-    }
     let node = answer
         .node
         .map(|node| (NodeRow { name: node.node, address: node.address, meta: node.meta }, node.modify_index));
-    Ok(NodeServices { node, services })
+    Ok(NodeServices { call, node, services: answer.services })
+}
+
+impl NodeServices<'_> {
+    /// The services with their indexes, each read when it is asked for: all of them at once would be a second copy of everything. One
+    /// that cannot be read is told and left out; without its id and its index the whole answer cannot be read.
+    pub(in crate::consul) fn services(&self) -> impl Iterator<Item = Result<Indexed<ActualService>, ConsulError>> {
+        self.services.iter().filter_map(|raw| {
+            let key: Key = match decode(self.call, raw.get().as_bytes()) {
+                Ok(key) => key,
+                Err(error) => return Some(Err(error)),
+            };
+            let Ok(entry) = serde_json::from_str::<ServiceEntry>(raw.get()) else {
+                tracing::warn!(
+                    event = "consul_entry_unreadable",
+                    call = self.call,
+                    id = %key.id,
+                    "an entry of Consul's answer is passed over"
+                );
+                return None;
+            };
+            Some(Ok((entry.named(key.id), key.modify_index)))
+        })
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct CheckEntry {
     #[serde(default, deserialize_with = "nullable")]
-    node: String,
+    node: ArcStr,
     #[serde(rename = "CheckID", default, deserialize_with = "nullable")]
-    id: String,
+    id: ArcStr,
     #[serde(default, deserialize_with = "nullable")]
-    name: String,
+    name: ArcStr,
     #[serde(default, deserialize_with = "nullable")]
     status: String,
     #[serde(default, deserialize_with = "nullable")]
-    notes: String,
+    notes: ArcStr,
     #[serde(default, deserialize_with = "nullable")]
-    output: String,
+    output: ArcStr,
     #[serde(rename = "ServiceID", default, deserialize_with = "nullable")]
-    service_id: String,
+    service_id: ArcStr,
     #[serde(default, deserialize_with = "nullable")]
-    service_name: String,
+    service_name: ArcStr,
     #[serde(rename = "Type", default, deserialize_with = "nullable")]
-    kind: String,
+    kind: ArcStr,
     #[serde(default, deserialize_with = "nullable")]
     definition: DefinitionEntry,
     #[serde(default)]
@@ -131,9 +144,13 @@ struct DefinitionEntry {
     deregister_critical_service_after: Duration,
 }
 
-/// The answer of `GET /v1/health/node/:node`: checks of the node and of its services. One that cannot be read is told and
-/// left out.
-pub(in crate::consul) fn node_checks(call: &'static str, body: &[u8]) -> Result<Vec<Indexed<CheckRow>>, ConsulError> {
+/// The answer of `GET /v1/health/node/:node`: checks of the node and of its services, sharing the texts that are known already. One that
+/// cannot be read is told and left out.
+pub(in crate::consul) fn node_checks(
+    call: &'static str,
+    body: &[u8],
+    texts: &mut Texts,
+) -> Result<Vec<Indexed<CheckRow>>, ConsulError> {
     let raw: Option<Vec<&RawValue>> = decode(call, body)?;
     let rows = raw.unwrap_or_default().into_iter().filter_map(|raw| {
         let entry = serde_json::from_str::<CheckEntry>(raw.get()).ok();
@@ -142,7 +159,9 @@ pub(in crate::consul) fn node_checks(call: &'static str, body: &[u8]) -> Result<
         }
         entry.map(|entry| {
             let index = entry.modify_index;
-            (row_of(entry), index)
+            let mut row = row_of(entry);
+            row.share(texts);
+            (row, index)
         })
     });
     Ok(rows.collect())
@@ -170,55 +189,87 @@ fn row_of(entry: CheckEntry) -> CheckRow {
             interval: of.interval,
             timeout: of.timeout,
             deregister_after: of.deregister_critical_service_after,
-        },
-    }
-}
-
-/// Which rows an answer shows.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::consul) struct Indexes {
-    /// The node's own `ModifyIndex`, where the answer shows it.
-    pub(in crate::consul) node: Option<u64>,
-    /// Ids and `ModifyIndex`es.
-    pub(in crate::consul) rows: Vec<(String, u64)>,
-}
-
-/// Ids and indexes of the services of a node, or of its checks, without reading the rest.
-pub(in crate::consul) fn indexes(call: &'static str, body: &[u8]) -> Result<Indexes, ConsulError> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Services(Services),
-        Checks(Vec<Key>),
-        Nothing(()),
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Services {
-        node: Option<NodeEntry>,
-        #[serde(default, deserialize_with = "nullable")]
-        services: Vec<Key>,
-    }
-    Ok(match decode::<Either>(call, body)? {
-        Either::Services(Services { node, services }) => Indexes {
-            node: node.map(|node| node.modify_index),
-            rows: services.into_iter().map(|key| (key.id, key.modify_index)).collect(),
-        },
-        Either::Checks(checks) => {
-            Indexes { node: None, rows: checks.into_iter().map(|key| (key.check, key.modify_index)).collect() }
         }
-        Either::Nothing(()) => Indexes::default(),
-    })
+        .boxed(),
+    }
+}
+
+/// Which rows an answer shows: their keys (ids in lower case) with their `ModifyIndex`es. All keys are in one piece of memory: there are
+/// as many as there are services, and most answers are not news.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::consul) struct Rows {
+    text: String,
+    /// Where each key ends.
+    ends: Vec<(usize, u64)>,
+}
+
+impl Rows {
+    /// How many there are.
+    pub(in crate::consul) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Keys and indexes.
+    pub(in crate::consul) fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+        let mut start = 0;
+        self.ends.iter().map(move |(end, index)| {
+            (self.text.get(std::mem::replace(&mut start, *end)..*end).unwrap_or_default(), *index)
+        })
+    }
+}
+
+impl<T: AsRef<str>> FromIterator<(T, u64)> for Rows {
+    fn from_iter<I: IntoIterator<Item = (T, u64)>>(rows: I) -> Self {
+        let mut all = Self::default();
+        for (id, index) in rows {
+            all.text.push_str(&id.as_ref().to_lowercase());
+            all.ends.push((all.text.len(), index));
+        }
+        all
+    }
+}
+
+/// What names a row, as it stands in the answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Line<'body> {
+    #[serde(borrow, rename = "ID", default)]
+    id: Option<Cow<'body, str>>,
+    #[serde(borrow, rename = "CheckID", default)]
+    check: Option<Cow<'body, str>>,
+    #[serde(default)]
+    modify_index: u64,
+}
+
+/// The node's own `ModifyIndex`, where the answer shows it, and the rows of its services, without reading the rest.
+pub(in crate::consul) fn service_indexes(call: &'static str, body: &[u8]) -> Result<(Option<u64>, Rows), ConsulError> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "PascalCase", default)]
+    struct Services<'body> {
+        node: Option<NodeEntry>,
+        #[serde(borrow, deserialize_with = "nullable")]
+        services: Vec<Line<'body>>,
+    }
+    let Services { node, services } = decode::<Option<Services<'_>>>(call, body)?.unwrap_or_default();
+    let rows = services.into_iter().map(|line| (line.id.unwrap_or_default(), line.modify_index));
+    Ok((node.map(|node| node.modify_index), rows.collect()))
+}
+
+/// The rows of the checks of a node.
+pub(in crate::consul) fn check_indexes(call: &'static str, body: &[u8]) -> Result<Rows, ConsulError> {
+    let checks: Option<Vec<Line<'_>>> = decode(call, body)?;
+    let rows = checks.unwrap_or_default().into_iter();
+    Ok(rows.map(|line| (line.check.unwrap_or_default(), line.modify_index)).collect())
 }
 
 /// The body of `PUT /v1/catalog/register`: a service with tagged addresses, and checks. The node is left as it is.
 pub(in crate::consul) fn register_body(
     row: &ServiceRow,
-    tagged: &BTreeMap<String, TaggedAddress>,
+    tagged: &BTreeMap<ArcStr, TaggedAddress>,
     checks: &[CheckRow],
 ) -> Value {
     let mut service = service(row);
-    let tagged: BTreeMap<&String, Value> =
+    let tagged: BTreeMap<&ArcStr, Value> =
         tagged.iter().map(|(key, at)| (key, json!({"Address": at.address, "Port": at.port}))).collect();
     service.insert("TaggedAddresses".to_owned(), json!(tagged));
     let checks: Vec<_> = checks.iter().map(check).collect();
@@ -289,11 +340,13 @@ mod tests {
                 {"ID": "odd", "Service": ["x"], "ModifyIndex": 16},
             ],
         });
-        let read = node_services("x", body.to_string().as_bytes()).unwrap();
+        let body = body.to_string();
+        let read = node_services("x", body.as_bytes()).unwrap();
+        let services: Vec<_> = read.services().map(Result::unwrap).collect();
         assert_eq!(read.node.map(|(node, index)| (node.name, index)), Some(("n1".into(), 13)));
-        assert_eq!(read.services.iter().map(|(it, index)| (it.id.as_str(), *index)).collect::<Vec<_>>(), [("w", 15)]);
+        assert_eq!(services.iter().map(|(it, index)| (it.id.as_str(), *index)).collect::<Vec<_>>(), [("w", 15)]);
         let missing = node_services("x", b"{\"Node\": null, \"Services\": null}").unwrap();
-        assert!(missing.node.is_none() && missing.services.is_empty());
+        assert!(missing.node.is_none() && missing.services().next().is_none());
 
         let row = CheckRow {
             notes: "n".into(),
@@ -302,29 +355,30 @@ mod tests {
                 tcp: "h:1".into(),
                 interval: Duration::from_millis(1_500),
                 ..Definition::default()
-            },
+            }
+            .boxed(),
             ..CheckRow::of_node("n1", "w:1", "web", Status::Warning, "o")
         };
         let mut sent = check(&row);
         sent.insert("ModifyIndex".into(), json!(17));
         let body = json!([sent, 7]);
-        assert_eq!(node_checks("x", body.to_string().as_bytes()).unwrap(), [(row, 17)]);
-        assert_eq!(node_checks("x", b"null").unwrap(), []);
+        assert_eq!(node_checks("x", body.to_string().as_bytes(), &mut Texts::default()).unwrap(), [(row, 17)]);
+        assert_eq!(node_checks("x", b"null", &mut Texts::default()).unwrap(), []);
     }
 
     #[test]
     fn indexes_are_read_of_both_answers() {
-        let services = json!({"Node": {"Node": "n1", "ModifyIndex": 3}, "Services": [{"ID": "w", "ModifyIndex": 4}]});
-        assert_eq!(
-            indexes("x", services.to_string().as_bytes()).unwrap(),
-            Indexes { node: Some(3), rows: vec![("w".to_owned(), 4)] }
-        );
-        let checks = json!([{"CheckID": "c", "ModifyIndex": 5}]);
-        assert_eq!(
-            indexes("x", checks.to_string().as_bytes()).unwrap(),
-            Indexes { node: None, rows: vec![("c".to_owned(), 5)] }
-        );
-        assert_eq!(indexes("x", b"null").unwrap(), Indexes::default());
-        assert!(indexes("x", b"<html>").is_err());
+        let rows = |all: &[(&str, u64)]| all.iter().copied().collect::<Rows>();
+        let services = json!({"Node": {"Node": "n1", "ModifyIndex": 3}, "Services": [
+            {"ID": "W", "ModifyIndex": 4, "Meta": {"ID": "x"}}, {"ID": "\"\u{fc}", "ModifyIndex": 6}]});
+        let (node, found) = service_indexes("x", services.to_string().as_bytes()).unwrap();
+        assert_eq!((node, &found), (Some(3), &rows(&[("w", 4), ("\"\u{fc}", 6)])));
+        assert_eq!((found.iter().collect::<Vec<_>>(), found.len()), (vec![("w", 4), ("\"\u{fc}", 6)], 2));
+        let checks = json!([{"CheckID": "c", "ModifyIndex": 5, "Node": "n1"}, {"CheckID": null}]);
+        assert_eq!(check_indexes("x", checks.to_string().as_bytes()).unwrap(), rows(&[("c", 5), ("", 0)]));
+        assert_eq!(service_indexes("x", b"null").unwrap(), (None, Rows::default()));
+        assert_eq!(service_indexes("x", b"{\"Node\": null, \"Services\": null}").unwrap(), (None, Rows::default()));
+        assert_eq!(check_indexes("x", b"null").unwrap(), Rows::default());
+        assert!(service_indexes("x", b"<html>").is_err() && check_indexes("x", b"{}").is_err());
     }
 }

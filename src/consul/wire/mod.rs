@@ -16,7 +16,9 @@ mod store;
 mod txn;
 
 pub(super) use answer::{SelfAnswer, decode, service, snapshot};
-pub(super) use catalog::{Indexes, NodeServices, indexes, node_checks, node_services, register_body};
+pub(super) use catalog::{
+    NodeServices, Rows, check_indexes, node_checks, node_services, register_body, service_indexes,
+};
 pub(super) use members::{NodeSessionBody, member_checks, node_of, node_rows};
 pub(super) use request::{ServiceBody, UpdateBody, encode, go_duration};
 pub(super) use store::{SessionAnswer, SessionBody, count, entries_of_kv, instances};

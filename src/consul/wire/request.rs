@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use serde::Serialize;
 
 use crate::consul::error::ConsulError;
@@ -36,8 +37,8 @@ pub(in crate::consul) struct ServiceBody<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     address: &'a str,
     port: u16,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    tags: &'a [String],
+    #[serde(skip_serializing_if = "<[ArcStr]>::is_empty")]
+    tags: &'a [ArcStr],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     meta: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -258,9 +259,9 @@ mod tests {
         Service {
             id: "n:web:80".into(),
             name: "web".into(),
-            address: String::new(),
+            address: ArcStr::new(),
             port: 0,
-            tags: Vec::new(),
+            tags: Vec::new().into(),
             meta: crate::consul::Meta::default(),
             tagged_addresses: LiteMap::new(),
             weights: None,
@@ -283,7 +284,7 @@ mod tests {
         let mut full = service(vec![check(CheckKind::Ttl { ttl: Duration::from_secs(30) })]);
         full.address = "10.0.0.1".into();
         full.port = 8080;
-        full.tags = vec!["b".into(), "a".into()];
+        full.tags = vec!["b".into(), "a".into()].into();
         full.meta = full.meta.with("managed-by", "remora");
         full.tagged_addresses.insert("lan_ipv6".into(), TaggedAddress { address: "fd00::1".into(), port: 81 });
         full.weights = Some(Weights { passing: 7, warning: 2 });

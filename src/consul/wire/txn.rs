@@ -130,7 +130,7 @@ pub(super) fn check(row: &CheckRow) -> Map<String, Value> {
         ("ServiceID", json!(id)),
         ("ServiceName", json!(name)),
         ("Type", json!(row.kind)),
-        ("Definition", Value::Object(definition(&row.definition))),
+        ("Definition", row.definition.as_deref().map(definition).into()),
     ])
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::docker::names::{self, Role};
-use crate::docker::{Container, ContainerId, EventTime, RestartName, State};
+use crate::docker::{Container, ContainerId, RestartName, State};
 
 /// What the next step depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Member {
             role,
             running: matches!(container.state, State::Running | State::Paused | State::Restarting | State::Unknown(_)),
             restarting: container.state == State::Restarting,
-            ever_started: EventTime::parse(&container.started_at).is_some(),
+            ever_started: container.started_at.is_some(),
             restart_policy: (container.life.restart_policy.name.clone(), container.life.restart_policy.maximum_retries),
         }
     }

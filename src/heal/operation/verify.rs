@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Memory;
+use crate::docker::EventTime;
 use crate::docker::{Container, HealthStatus, State};
 use crate::heal::cause::Cause;
 
@@ -94,7 +95,7 @@ impl Rank {
 #[derive(Debug, Clone, Default)]
 pub struct Verification {
     /// Which run of the container it is about, and when that was first seen.
-    run: Option<(String, Instant)>,
+    run: Option<(Option<EventTime>, Instant)>,
     /// Since when everything has been as it should be.
     good_since: Option<Instant>,
 }
@@ -118,7 +119,7 @@ impl Verification {
                     self.good_since = None;
                 }
                 let since = self.run.as_ref().map_or(now, |(_, since)| *since);
-                self.run = Some((new.started_at.clone(), since));
+                self.run = Some((new.started_at, since));
                 since
             }
         };

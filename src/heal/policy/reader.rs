@@ -1,5 +1,6 @@
 //! Reads labels, and writes down what is wrong with them.
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
 use std::time::Duration;
 
@@ -15,14 +16,14 @@ pub(super) const UNKNOWN_LIMIT: usize = 20;
 
 /// The labels of one container.
 pub(super) struct Reader<'a> {
-    labels: &'a LiteMap<String, String>,
+    labels: &'a LiteMap<ArcStr, ArcStr>,
     pub(super) notes: Vec<Note>,
     /// A value was not understood.
     pub(super) bad: bool,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(labels: &'a LiteMap<String, String>) -> Self {
+    pub(super) const fn new(labels: &'a LiteMap<ArcStr, ArcStr>) -> Self {
         Self { labels, notes: Vec::new(), bad: false }
     }
 

@@ -122,7 +122,7 @@ fn bounds_are_kept() {
 fn the_rhythm_of_the_healthcheck_makes_the_defaults_longer() {
     let times = |probe: ProbeTimes| {
         let mut container = container("web", &[]);
-        container.life.probe = Some(probe);
+        container.life.probe = Some(Box::new(probe));
         let (policy, _) = policy(&container, &Heal::default(), true);
         (policy.grace, policy.verify_timeout, policy.start_deadline)
     };

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use arcstr::ArcStr;
 use tokio::time::Instant;
 
 use super::Watcher;
@@ -52,9 +53,9 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             history,
             policy: &watched.policy,
             stream_lost: self.stream_lost,
-            critical: watched.critical.as_ref(),
+            critical: watched.critical.as_deref(),
             orphaned: orphaned.as_deref(),
-            known: self.known.contains(&place),
+            known: self.known.contains(place.as_str()),
             stopped: self.records.get(&place).is_some_and(|record| record.is_stopped(id)),
         };
         let down = Standing::of(container) == Standing::Down;
@@ -123,7 +124,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 if let Some(watched) = self.watched.get_mut(id)
                     && ooms < OOMS
                 {
-                    watched.told.clear();
+                    watched.told = ArcStr::new();
                 }
             }
             Diagnosis::Watch { until, .. } => self.schedule(id, until),
@@ -261,7 +262,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     pub(super) fn tell_once(&mut self, id: &ContainerId, kind: Kind, what: &str, text: String) {
         let Some(watched) = self.watched.get_mut(id) else { return };
         let cause = watched.diagnosis.cause().map_or("", Cause::as_str);
-        let told = format!("{what} {cause}");
+        let told = arcstr::format!("{what} {cause}");
         if watched.told == told {
             return;
         }

@@ -191,7 +191,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             let words = critical.get(id.as_str()).filter(|_| watched.policy.acts_on(&Cause::Critical));
             let before = watched.critical.take();
             let since = before.as_ref().map_or(now, |before| before.since);
-            watched.critical = words.map(|words| CriticalCheck { since, words: words.clone() });
+            watched.critical = words.map(|words| Box::new(CriticalCheck { since, words: words.clone() }));
             if before.is_some() != watched.critical.is_some() {
                 changed.push(id.clone());
             }

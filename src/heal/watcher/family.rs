@@ -2,25 +2,27 @@
 //! gone for good; when it was restarted, the dependent has only its loopback left.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+
+use arcstr::ArcStr;
 
 use super::{Watched, Watcher};
 use crate::consul::Store;
 use crate::docker::names::{self, Role};
 use crate::docker::spec::label;
-use crate::docker::{Container, ContainerId, Control, Engine, EventTime, NetworkMode, Sight, State};
+use crate::docker::{Container, ContainerId, Control, Engine, NetworkMode, Sight, State};
 use crate::heal::cause::Diagnosis;
 use crate::registration::Peers;
+use crate::text::part;
 
 impl<E: Engine + Control, S: Store> Peers for Watcher<E, S> {
-    fn find(&self, id_or_name: &str) -> Option<Arc<Sight>> {
+    fn find(&self, id_or_name: &str) -> Option<Sight> {
         let by_id = self.watched.get(&ContainerId::new(id_or_name));
         let by_name = || {
             self.watched
                 .values()
                 .find(|it| it.sight.container.name == id_or_name || it.sight.container.id.short() == id_or_name)
         };
-        by_id.or_else(by_name).map(|watched| Arc::clone(&watched.sight))
+        by_id.or_else(by_name).map(|watched| watched.sight.clone())
     }
 
     fn is_gone(&self, id_or_name: &str) -> bool {
@@ -36,7 +38,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             return;
         }
         if container.state == State::Running {
-            self.known.insert(place.to_owned());
+            self.known.insert(part(&container.name, place));
         }
         for former in container.labels.get(label::REPLACES).into_iter().flat_map(|ids| ids.split(',')) {
             if !former.is_empty() && former != container.id.as_str() {
@@ -62,7 +64,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 return runs
                     .then(|| format!("{}, whose namespace it shares, was replaced", successor.sight.container.name));
             };
-            let started = |of: &Container| EventTime::parse(&of.started_at);
+            let started = |of: &Container| of.started_at;
             let later = started(&there.container) > started(container);
             (there.container.state == State::Running && later)
                 .then(|| format!("{}, whose namespace it shares, was started again", there.container.name))
@@ -84,7 +86,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
                 self.watched.iter().find(|(id, it)| id.as_str() == parent || it.sight.container.name == parent)?;
             let ill = matches!(there.1.diagnosis, Diagnosis::Sick { .. } | Diagnosis::Watch { .. });
             let down = there.1.sight.container.state != State::Running;
-            (ill || down).then(|| there.1.sight.container.name.clone())
+            (ill || down).then(|| there.1.sight.container.name.to_string())
         })
     }
 
@@ -94,7 +96,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         if parents(container).next().is_some() {
             self.sharing.insert(id.clone());
         }
-        *self.places.entry(Self::place_of(&container.name).to_owned()).or_default() += 1;
+        *self.places.entry(part(&container.name, Self::place_of(&container.name))).or_default() += 1;
         self.watched.insert(id.clone(), Box::new(watched));
     }
 
@@ -114,7 +116,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
 
     /// Containers that share a namespace of this one, by its id, its name, or an id that it has taken the place of.
     pub(super) fn dependents(&self, of: &Container) -> Vec<ContainerId> {
-        let former = of.labels.get(label::REPLACES).map(String::as_str).unwrap_or_default();
+        let former = of.labels.get(label::REPLACES).map(ArcStr::as_str).unwrap_or_default();
         let is_of = |parent: &str| {
             parent == of.id.as_str()
                 || parent == of.name
@@ -155,5 +157,5 @@ fn parents(container: &Container) -> impl Iterator<Item = &str> {
         NetworkMode::Container(owner) => Some(owner.as_str()),
         _ => None,
     };
-    network.into_iter().chain(container.life.namespaces.iter().map(String::as_str))
+    network.into_iter().chain(container.life.namespaces.iter().map(ArcStr::as_str))
 }

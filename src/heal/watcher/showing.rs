@@ -117,19 +117,19 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             reason: quarantine.reason.clone(),
         });
         Row {
-            name: container.name.clone(),
+            name: container.name.to_string(),
             container: id.short().to_owned(),
-            image: container.image.clone(),
+            image: container.image.to_string(),
             state: state(container),
             policy: word.to_owned(),
-            why: watched.hands_off.clone(),
+            why: watched.hands_off.as_ref().map(ToString::to_string),
             paused: paused.filter(|reason| reason.scope == Scope::Container).map(Reason::to_string),
             strategy: policy.strategy.as_str().to_owned(),
             diagnosis: diagnosis(&watched.diagnosis, now),
             attempts: record.map_or(0, |record| record.attempts_within(policy.window, now)),
             next_at: watched.due.map(stamp),
             quarantine,
-            healed: container.labels.get(label::SINCE).filter(|since| is_stamp(since)).cloned(),
+            healed: container.labels.get(label::SINCE).filter(|since| is_stamp(since)).map(ToString::to_string),
             generation: container.labels.get(label::GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0),
         }
     }
@@ -175,6 +175,6 @@ fn diagnosis(diagnosis: &Diagnosis, now: Instant) -> String {
         Diagnosis::Sick { cause, evidence, since } => {
             format!("{cause} for {} s: {evidence}", now.saturating_duration_since(*since).as_secs())
         }
-        Diagnosis::Leave { why, .. } => why.clone(),
+        Diagnosis::Leave { why, .. } => why.to_string(),
     }
 }

@@ -77,7 +77,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
             history: self.histories.get(id).map(|history| (**history).clone()).unwrap_or_default(),
             policy: Arc::clone(&policy),
             stream_lost: self.stream_lost,
-            critical: watched.critical.clone(),
+            critical: watched.critical.as_deref().cloned(),
             orphaned: self.orphaned(container),
             known: self.known.contains(place),
             stopped: self.records.get(place).is_some_and(|record| record.is_stopped(id)),
@@ -157,7 +157,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         let seen = self.seen.borrow();
         let services = seen.snapshot.iter().flat_map(|snapshot| snapshot.services.values());
         let own = services.filter(|it| it.is_of(id.as_str()));
-        own.map(|service| service.name.clone()).collect()
+        own.map(|service| service.name.to_string()).collect()
     }
 
     pub(super) fn finished(&mut self, job: Job) {

@@ -117,7 +117,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     fn retired(&self) -> Vec<(ContainerId, String)> {
         let all = self.watched.values().map(|watched| &watched.sight.container);
         all.filter(|container| names::logical(&container.name).1 == Role::Retired)
-            .map(|container| (container.id.clone(), container.name.clone()))
+            .map(|container| (container.id.clone(), container.name.to_string()))
             .collect()
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use litemap::LiteMap;
+use arcstr::ArcStr;
 use tokio::time::Instant;
 
 use super::{Book, container_of};
@@ -17,12 +17,13 @@ use crate::reconcile::shown::key;
 
 impl Book {
     /// Decides anew who gets the id `at`, and who gets one of their own.
-    pub(super) fn settle(&mut self, at: &str, heard: Option<Instant>) {
-        if self.claims.of(at).is_empty() {
+    pub(super) fn settle(&mut self, at: &ArcStr, heard: Option<Instant>) {
+        if self.claims.of(at).next().is_none() {
             return;
         }
         let occupant = self.occupant(at);
-        for (container, mut service) in self.claims.settle(at, &occupant) {
+        let created = |id: &ContainerId| self.containers.held.get(id)?.sight.container.created;
+        for (container, mut service) in self.claims.settle(at, &occupant, created) {
             let now = key(&service.id);
             while self.refused.get(&now).is_some_and(|refused| refused.contains(&service.definition_hash()))
                 && let Some(fewer) = diff::with_fewer_checks(&service)
@@ -30,7 +31,7 @@ impl Book {
                 service = Arc::new(fewer);
             }
             let Some(held) = self.containers.held.get_mut(&container) else { continue };
-            let before = held.keys.insert(at.to_owned(), now.clone());
+            let before = held.keys.insert(at.clone(), now.clone());
             if let Some(before) = before.filter(|before| *before != now) {
                 if self.wanted.get(&before).is_some_and(|service| container_of(service).as_ref() == Some(&container)) {
                     self.set_wanted(&before, None);
@@ -46,9 +47,9 @@ impl Book {
         }
     }
 
-    pub(super) fn occupant(&self, at: &str) -> Occupant {
+    pub(super) fn occupant(&self, at: &ArcStr) -> Occupant {
         // No label may take, or hide, the agent's own service.
-        if at == self.own_key || self.contested.contains(at) {
+        if *at == self.own_key || self.contested.contains(at) {
             return Occupant::Stranger;
         }
         let Some(actual) = self.actual.get(at) else { return Occupant::Free };
@@ -60,15 +61,15 @@ impl Book {
             Owner::Ours(Some(container)) => Occupant::Container(container),
             Owner::Ours(None) => Occupant::Free,
             Owner::Namesake { engine, .. } if self.is_past(&engine) => Occupant::Free,
-            Owner::Unmarked if self.claims.of(at).iter().all(|claim| own::adoptable(actual, &claim.service)) => {
+            Owner::Unmarked if self.claims.of(at).all(|(_, claim)| own::adoptable(actual, &claim.service)) => {
                 Occupant::Free
             }
             Owner::Namesake { .. } | Owner::Unmarked | Owner::Foreign => Occupant::Stranger,
         }
     }
 
-    pub(super) fn decide(&mut self, at: &str) -> Option<Op> {
-        if at == self.own_key && !self.spoken {
+    pub(super) fn decide(&mut self, at: &ArcStr) -> Option<Op> {
+        if *at == self.own_key && !self.spoken {
             return None;
         }
         if let Some(op) = self.doubles.get(at).cloned().and_then(|double| self.double(double)) {
@@ -91,7 +92,7 @@ impl Book {
             if self.resend.contains(at) {
                 return Some(Op::Register(Arc::clone(wanted)));
             }
-            if at == self.own_key && actual.is_none() {
+            if *at == self.own_key && actual.is_none() {
                 return Some(Op::Register(beginning(wanted)));
             }
             return self.towards(wanted, actual.map(AsRef::as_ref)).or_else(|| {
@@ -156,7 +157,7 @@ impl Book {
     pub(super) fn stands_in(&self, actual: &ActualService, container: &ContainerId, held: &Held) -> bool {
         held.keys.values().any(|at| {
             let Some(wanted) = self.wanted.get(at) else { return false };
-            let registered = self.registered.get(container).is_some_and(|keys| keys.contains_key(at));
+            let registered = self.registered.contains(&(container.clone(), at.clone()));
             let allowed = self.actual.get(at).is_none_or(|there| self.may_overwrite(there, wanted));
             let same = (&wanted.name, &wanted.address, wanted.port) == (&actual.name, &actual.address, actual.port);
             !registered && allowed && (same || self.items.failure(at).is_none())
@@ -170,7 +171,7 @@ impl Book {
         if container_of(wanted).as_ref() == Some(&holder) {
             return false;
         }
-        let free = |at: &String| !self.actual.contains_key(at) && self.items.failure(at).is_none();
+        let free = |at: &ArcStr| !self.actual.contains_key(at) && self.items.failure(at).is_none();
         self.containers.held.get(&holder).is_some_and(|held| held.keys.values().any(free))
     }
 
@@ -184,10 +185,10 @@ impl Book {
 
     /// The keys under which something is registered for this container that is not wanted for it, be it as a double of
     /// what counts there.
-    pub(super) fn superfluous(&self, container: &ContainerId) -> Vec<String> {
+    pub(super) fn superfluous(&self, container: &ContainerId) -> Vec<ArcStr> {
         let wants =
-            |at: &String| self.wanted.get(at).and_then(|service| container_of(service)).as_ref() == Some(container);
-        let keys = self.registered.get(container).into_iter().flat_map(LiteMap::keys).filter(|at| !wants(at));
+            |at: &ArcStr| self.wanted.get(at).and_then(|service| container_of(service)).as_ref() == Some(container);
+        let keys = self.registered_for(container).filter(|at| !wants(at));
         keys.chain(self.doubles_of(container)).cloned().collect()
     }
 

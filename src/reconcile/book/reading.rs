@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use tokio::time::Instant;
 
 use super::Book;
@@ -11,6 +12,7 @@ use crate::consul::{ActualService, Check, Service, Snapshot, Status};
 use crate::reconcile::diff::{self, Op};
 use crate::reconcile::own::{self, Owner};
 use crate::reconcile::shown::Shown;
+use crate::reconcile::shown::key;
 use crate::telemetry::Drift;
 
 /// The registrations of another engine with our node name are this node's own past, and not a living namesake's, when
@@ -32,13 +34,32 @@ fn patience(wanted: &Service, actual: &ActualService) -> Option<Duration> {
 }
 
 impl Book {
-    /// A read of Consul begins.
-    pub fn reading(&mut self) {
-        self.written.clear();
+    /// A read of Consul begins. Returns what was written since the one before began, as it should be there.
+    pub fn reading(&mut self) -> Vec<Arc<ActualService>> {
+        let written = std::mem::take(&mut self.written);
+        written.iter().filter_map(|at| self.actual.get(at).cloned()).collect()
+    }
+
+    /// The same picture, with the memory of what is wanted where the two say the same; `None` when it has that already. `same`: it
+    /// is the one of the last call.
+    #[must_use]
+    pub fn sharing(&mut self, snapshot: &Snapshot, same: bool) -> Option<Arc<Snapshot>> {
+        if std::mem::replace(&mut self.shared, true) && same {
+            return None;
+        }
+        let mut any = false;
+        let services = snapshot.services.values().map(|service| {
+            let sharing = self.wanted.get(&key(&service.id)).and_then(|wanted| service.sharing(wanted));
+            any |= sharing.is_some();
+            let service = sharing.map_or_else(|| Arc::clone(service), Arc::new);
+            (service.id.clone(), service)
+        });
+        let sharing = Snapshot { services: services.collect() };
+        any.then(|| Arc::new(sharing))
     }
 
     /// A read of Consul ended with this. Returns what others did to registrations of ours.
-    pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Vec<(String, Drift)> {
+    pub fn read(&mut self, snapshot: &Snapshot, now: Instant, chance: impl Fn() -> f64) -> Vec<(ArcStr, Drift)> {
         let mut drift = Vec::new();
         self.ahead = false;
         let Shown { by_key: shown, contested, doubles } = Shown::sort(snapshot, &self.wanted, &self.settings);
@@ -47,15 +68,14 @@ impl Book {
         changed.extend(self.note_rivals(contested, doubles));
         for (at, service) in &shown {
             self.items.seen(at);
-            // One copy of these texts is enough too.
-            if let Some(wanted) = self.wanted.get_mut(at).and_then(Arc::get_mut) {
-                wanted.meta.share(&service.meta);
-            }
-            if let Some(actual) = self.actual.get_mut(at)
+            if let Some(actual) = self.actual.get(at)
                 && actual == *service
             {
                 // One copy of the two is enough.
-                *actual = Arc::clone(service);
+                if !Arc::ptr_eq(actual, service) {
+                    self.actual.remove(at);
+                    self.actual.insert(at.clone(), Arc::clone(service));
+                }
                 continue;
             }
             if self.just_written(at) {
@@ -68,7 +88,7 @@ impl Book {
             self.set_actual(at, Some(Arc::clone(service)));
             changed.push(at.clone());
         }
-        let lost: Vec<String> = self.actual.keys().filter(|at| !shown.contains_key(*at)).cloned().collect();
+        let lost: Vec<ArcStr> = self.actual.keys().filter(|at| !shown.contains_key(*at)).cloned().collect();
         for at in lost {
             if self.just_written(&at) {
                 continue;
@@ -98,9 +118,9 @@ impl Book {
     /// Notes which keys are in use twice. Returns those of which that is news.
     fn note_rivals(
         &mut self,
-        mut contested: HashSet<String>,
-        mut doubles: HashMap<String, ActualService>,
-    ) -> Vec<String> {
+        mut contested: HashSet<ArcStr>,
+        mut doubles: HashMap<ArcStr, ActualService>,
+    ) -> Vec<ArcStr> {
         // Where the snapshot may be older than our own write, what was known before holds until the next one.
         doubles.retain(|at, _| !self.just_written(at));
         for at in self.contested.iter().chain(self.doubles.keys()).cloned().collect::<Vec<_>>() {
@@ -113,7 +133,7 @@ impl Book {
                 }
             }
         }
-        let mut changed: Vec<String> = contested.symmetric_difference(&self.contested).cloned().collect();
+        let mut changed: Vec<ArcStr> = contested.symmetric_difference(&self.contested).cloned().collect();
         changed.extend(doubles.keys().filter(|at| !self.doubles.contains_key(*at)).cloned());
         self.contested = contested;
         for double in std::mem::replace(&mut self.doubles, doubles).into_values() {
@@ -125,14 +145,14 @@ impl Book {
     }
 
     /// What somebody did to this registration of ours; `None` when it is as wanted, or when we are about to write there.
-    pub(super) fn edited(&self, at: &str, now: &ActualService) -> Option<Drift> {
+    pub(super) fn edited(&self, at: &ArcStr, now: &ActualService) -> Option<Drift> {
         if !self.actual.contains_key(at) || self.items.is_waiting(at) {
             return None;
         }
         let wanted = self.wanted.get(at)?;
         match self.towards(wanted, Some(now))? {
             // Nobody fed it while we were away: that was us.
-            Op::UpdateCheck { .. } if at == self.own_key => None,
+            Op::UpdateCheck { .. } if *at == self.own_key => None,
             Op::Register(_) if diff::difference(wanted, now) == Some("checks") => Some(Drift::MissingCheck),
             Op::Register(_) | Op::Deregister(_) => Some(Drift::Changed),
             Op::UpdateCheck { .. } => Some(Drift::ChangedCheck),
@@ -141,7 +161,7 @@ impl Book {
     }
 
     /// Notes since when checks are critical for which Consul may remove a service.
-    fn note_dying(&mut self, shown: &HashMap<String, &Arc<ActualService>>, now: Instant) {
+    fn note_dying(&mut self, shown: &HashMap<ArcStr, &Arc<ActualService>>, now: Instant) {
         self.dying.retain(|at, _| self.wanted.contains_key(at));
         for (at, wanted) in &self.wanted {
             if wanted.checks.iter().all(|check| check.deregister_after.is_none()) {
@@ -157,7 +177,7 @@ impl Book {
     }
 
     /// Whether Consul itself has removed this registration, as its definition asks.
-    fn is_reaped(&self, at: &str, now: Instant) -> bool {
+    fn is_reaped(&self, at: &ArcStr, now: Instant) -> bool {
         let (Some(wanted), Some(actual)) = (self.wanted.get(at), self.actual.get(at)) else { return false };
         let Some(patience) = patience(wanted, actual) else { return false };
         self.dying.get(at).is_some_and(|since| *since + patience <= now + SEEN_LATE)
@@ -169,7 +189,7 @@ impl Book {
 
     /// Notes which engines appear in marks without an agent of theirs being registered. Returns the keys of those that were
     /// taken for the past and are not.
-    pub(super) fn note_agents(&mut self, shown: &HashMap<String, &Arc<ActualService>>, now: Instant) -> Vec<String> {
+    pub(super) fn note_agents(&mut self, shown: &HashMap<ArcStr, &Arc<ActualService>>, now: Instant) -> Vec<ArcStr> {
         let present: HashSet<&str> = shown.values().filter_map(|service| own::agent_of(service)).collect();
         let mut absent: HashSet<String> = HashSet::new();
         for service in shown.values() {
@@ -190,7 +210,7 @@ impl Book {
     }
 
     /// What is registered with the mark of this engine.
-    pub(super) fn keys_of(&self, engine: &str) -> Vec<String> {
+    pub(super) fn keys_of(&self, engine: &str) -> Vec<ArcStr> {
         let of_engine =
             |service: &ActualService| service.meta.get(Service::META_ENGINE).is_some_and(|mark| mark == engine);
         self.actual.iter().filter(|(_, service)| of_engine(service)).map(|(at, _)| at.clone()).collect()
@@ -226,7 +246,7 @@ impl Book {
     }
 
     /// Whether a snapshot says nothing about this key, because it may be older than our last write there.
-    pub(super) fn just_written(&mut self, at: &str) -> bool {
+    pub(super) fn just_written(&mut self, at: &ArcStr) -> bool {
         let just_written = self.written.contains(at) || self.items.is_running(at);
         self.ahead |= just_written;
         just_written

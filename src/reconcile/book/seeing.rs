@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use litemap::LiteMap;
+use arcstr::ArcStr;
 use tokio::time::Instant;
 
 use super::{Book, Told, container_of};
@@ -19,7 +19,7 @@ use crate::registration::{Planned, Registration, Verdict};
 const FULL_ID: usize = 64;
 
 impl Book {
-    pub(super) fn here(&mut self, id: &ContainerId, sight: &Arc<Sight>, heard: Option<Instant>) -> Vec<Told> {
+    pub(super) fn here(&mut self, id: &ContainerId, sight: &Sight, heard: Option<Instant>) -> Vec<Told> {
         self.gone.remove(id);
         // Under its old name others may have depended on it.
         let mut dependents = match self.containers.held.get(id) {
@@ -30,7 +30,7 @@ impl Book {
         };
         let before = self.containers.held.get(id).map(|held| &held.sight.container.started_at);
         let restarted = before.is_some_and(|before| *before != sight.container.started_at);
-        self.containers.remember(id, Arc::clone(sight));
+        self.containers.remember(id, sight.clone());
         if restarted {
             // Whatever kept its registrations from being tried again was about its life before.
             for at in self.containers.held.get(id).into_iter().flat_map(|held| held.keys.values()) {
@@ -47,8 +47,9 @@ impl Book {
 
     /// Works out anew what a container means.
     pub(super) fn mean(&mut self, id: &ContainerId, heard: Option<Instant>) -> Option<Told> {
-        let sight = Arc::clone(&self.containers.held.get(id)?.sight);
-        let mut told = Told { notes: Vec::new(), nothing: None, id: id.clone(), name: sight.container.name.clone() };
+        let sight = self.containers.held.get(id)?.sight.clone();
+        let mut told =
+            Told { notes: Vec::new(), nothing: None, id: id.clone(), name: sight.container.name.to_string() };
         let Registration { verdict, notes } =
             healing::register(&sight, &self.containers, &self.settings, &self.healing, self.why_given_up(id));
         let (services, hold_on, nothing) = match verdict {
@@ -63,43 +64,54 @@ impl Book {
                 }
                 let held = self.containers.held.get_mut(id)?;
                 held.waits = true;
-                told.nothing = (held.nothing.as_ref() != Some(&reason)).then(|| reason.clone());
-                held.nothing = Some(reason);
+                told.nothing = (held.nothing.as_deref() != Some(&reason)).then(|| reason.clone());
+                held.nothing = Some(reason.into());
                 return Some(told);
             }
         };
-        let mut claims: HashMap<String, Arc<Service>> = HashMap::new();
+        let mut claims: HashMap<ArcStr, Arc<Service>> = HashMap::new();
         for Planned { mut service, .. } in services {
-            for check in service.checks.iter_mut().skip(1) {
-                if check.notes != self.usual_notes {
-                    self.usual_notes = Arc::clone(&check.notes);
+            let at = key(&service.id);
+            let before = self.claims.get(&at, id).map(|claim| &claim.service);
+            let service = match before {
+                Some(before) if **before == service => Arc::clone(before),
+                _ => {
+                    if let Some(before) = before {
+                        service.share(before);
+                    }
+                    self.texts.share(&mut service.name);
+                    self.texts.share(&mut service.address);
+                    let own = [sight.container.id.text(), &sight.container.name];
+                    service.meta.share_texts(&mut self.texts, &own, Service::META_HASH);
+                    for check in &mut service.checks {
+                        self.texts.share(&mut check.notes);
+                    }
+                    Arc::new(service)
                 }
-                check.notes = Arc::clone(&self.usual_notes);
-            }
-            claims.insert(key(&service.id), Arc::new(service));
+            };
+            claims.insert(key(&service.id), service);
         }
-        let mut stirred: Vec<String> = Vec::new();
+        let mut stirred: Vec<ArcStr> = Vec::new();
         if let Some(held) = self.containers.held.get_mut(id) {
             held.waits = false;
             held.meant |= !claims.is_empty();
-            held.hold = hold_on;
+            held.hold = hold_on.map(|(status, output)| (status, output.into()));
             told.notes = notes.iter().filter(|note| !held.notes.contains(note)).cloned().collect();
-            if nothing != held.nothing {
+            if nothing.as_deref() != held.nothing.as_deref() {
                 told.nothing.clone_from(&nothing);
             }
             self.notes = self.notes + notes.len() - held.notes.len();
-            held.notes = notes;
-            held.nothing = nothing;
+            held.notes = notes.into();
+            held.nothing = nothing.map(ArcStr::from);
             stirred.extend(held.keys.keys().filter(|at| !claims.contains_key(*at)).cloned());
         }
         for at in &stirred {
             self.claims.remove(at, id);
         }
         for (at, service) in claims {
-            let created = sight.container.created.clone();
             let (name, _) = logical(&sight.container.name);
-            let natural = at.starts_with(&key(&format!("{}:{name}:", self.settings.node)));
-            self.claims.insert(&at, Claim { container: id.clone(), created, natural, service });
+            let natural = at.starts_with(&*key(&format!("{}:{name}:", self.settings.node).into()));
+            self.claims.insert(&at, id, Claim { natural, service });
             stirred.push(at);
         }
         for at in stirred {
@@ -115,8 +127,8 @@ impl Book {
     }
 
     /// A container that gave up its claim for `at` does not want the key it had for it.
-    pub(super) fn withdraw(&mut self, at: &str, id: &ContainerId, heard: Option<Instant>) {
-        if self.claims.of(at).iter().any(|claim| claim.container == *id) {
+    pub(super) fn withdraw(&mut self, at: &ArcStr, id: &ContainerId, heard: Option<Instant>) {
+        if self.claims.get(at, id).is_some() {
             return;
         }
         let Some(wanted) = self.containers.held.get_mut(id).and_then(|held| held.keys.remove(at)) else { return };
@@ -128,7 +140,7 @@ impl Book {
 
     pub(super) fn vanish(&mut self, id: &ContainerId, heard: Option<Instant>) -> Vec<Told> {
         let (held, dependents) = self.containers.forget(id);
-        let keys = self.registered.get(id).into_iter().flat_map(LiteMap::keys).chain(self.doubles_of(id));
+        let keys = self.registered_for(id).chain(self.doubles_of(id));
         for at in keys.cloned().collect::<Vec<_>>() {
             self.gone.insert(id.clone());
             self.items.renew(&at, heard);

@@ -54,7 +54,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct World {
     docker: BTreeMap<&'static str, Container>,
-    strangers: BTreeMap<String, ActualService>,
+    strangers: BTreeMap<ArcStr, ActualService>,
 }
 
 fn play(story: &mut Story, world: &mut World, step: &Step) {
@@ -87,7 +87,7 @@ fn play(story: &mut Story, world: &mut World, step: &Step) {
         Step::Read => drop(story.read()),
         Step::OldRead => {
             let old = story.consul.clone();
-            story.book.reading();
+            drop(story.book.reading());
             story.write();
             story.book.read(&old, story.now, || 0.5);
             story.recount();
@@ -111,7 +111,7 @@ fn play(story: &mut Story, world: &mut World, step: &Step) {
             world.strangers.clear();
         }
         Step::Remove { nth } | Step::Edit { nth } => {
-            let id = story.ids().get(*nth).map(|&id| id.to_owned()).filter(|id| !world.strangers.contains_key(id));
+            let id = story.ids().get(*nth).map(|&id| ArcStr::from(id)).filter(|id| !world.strangers.contains_key(id));
             match (id, step) {
                 (Some(id), Step::Remove { .. }) => drop(story.consul.services.remove(&id)),
                 (Some(id), _) => story.edit(&id, |service| service.port += 1),
@@ -126,7 +126,7 @@ fn play(story: &mut Story, world: &mut World, step: &Step) {
             story.read();
         }
         Step::StrangerGoes { name } => {
-            let id = format!("n1:{}:80", NAMES[*name]);
+            let id = arcstr::format!("n1:{}:80", NAMES[*name]);
             if world.strangers.remove(&id).is_some() {
                 story.consul.services.remove(&id);
             }

@@ -15,14 +15,14 @@ fn edits_from_outside_are_repaired_and_counted_once() {
             service.checks.get_mut("n1:web:80:docker").unwrap().status = Status::Critical;
         }),
         (Drift::ForeignCheck, |service| {
-            let check = ActualCheck { status: Status::Critical, output: String::new() };
-            service.checks.insert("n1:web:80:more".to_owned(), check);
+            let check = ActualCheck { status: Status::Critical, output: ArcStr::new() };
+            service.checks.insert("n1:web:80:more".into(), check);
         }),
     ];
     let right = story.consul.services["n1:web:80"].clone();
     for (kind, edit) in edits {
         story.edit("n1:web:80", edit);
-        assert_eq!(story.read(), [("n1:web:80".to_owned(), kind)]);
+        assert_eq!(story.read(), [("n1:web:80".into(), kind)]);
         assert_eq!(story.read(), [], "{kind:?}: counted once");
         assert_eq!(story.write().len(), 1, "{kind:?}");
         assert!(story.settle().is_empty());
@@ -36,13 +36,13 @@ fn edits_from_outside_are_repaired_and_counted_once() {
 fn the_probes_of_a_users_own_check_are_no_drift() {
     let mut story = Story::new();
     story.here(labelled(running("a", "web"), "SERVICE_CHECK_HTTP", "/health")).settle();
-    let ours = |id: &&String| id.ends_with(":docker") || id.ends_with(":healing");
-    let probes: Vec<String> =
+    let ours = |id: &&ArcStr| id.ends_with(":docker") || id.ends_with(":healing");
+    let probes: Vec<ArcStr> =
         story.consul.services["n1:web:80"].checks.keys().filter(|id| !ours(id)).cloned().collect();
     assert_eq!(probes.len(), 1);
     for status in [Status::Critical, Status::Passing] {
         story.edit("n1:web:80", |service| {
-            service.checks.insert(probes[0].clone(), ActualCheck { status, output: "HTTP GET".to_owned() });
+            service.checks.insert(probes[0].clone(), ActualCheck { status, output: "HTTP GET".into() });
         });
         assert_eq!(story.read(), []);
         assert!(story.settle().is_empty());
@@ -96,9 +96,9 @@ fn what_consul_never_shows_is_told_and_not_written_again_and_again() {
 fn an_operators_maintenance_stays() {
     let mut story = Story::new();
     story.here(running("a", "web")).settle();
-    let critical = ActualCheck { status: Status::Critical, output: "maintenance".to_owned() };
+    let critical = ActualCheck { status: Status::Critical, output: "maintenance".into() };
     story.edit("n1:web:80", |service| {
-        service.checks.insert("_service_maintenance:n1:web:80".to_owned(), critical);
+        service.checks.insert("_service_maintenance:n1:web:80".into(), critical);
     });
     assert_eq!(story.read(), []);
     assert!(story.settle().is_empty());
@@ -110,7 +110,7 @@ fn a_read_that_is_older_than_a_write_does_not_undo_it() {
     story.here(running("a", "web"));
     let old = story.consul.clone();
     // The read begins, the write overtakes it, the read answers what was before.
-    story.book.reading();
+    drop(story.book.reading());
     assert_eq!(story.write(), ["register n1:web:80"]);
     assert_eq!(story.book.read(&old, story.now, || 0.5), []);
     story.recount();
@@ -120,7 +120,7 @@ fn a_read_that_is_older_than_a_write_does_not_undo_it() {
 
     let old = story.consul.clone();
     story.gone("a");
-    story.book.reading();
+    drop(story.book.reading());
     assert_eq!(story.write(), ["deregister n1:web:80"]);
     assert_eq!(story.book.read(&old, story.now, || 0.5), []);
     assert!(story.write().is_empty());
@@ -222,7 +222,7 @@ fn a_heartbeat_that_says_nothing_new_has_nothing_read_through() {
     assert_eq!(story.write(), ["update n1:remora:engine000001:docker passing"]);
     assert!(!story.book.is_ahead());
     // It expired while the agent could not write: that it passes again is news.
-    let expired = ActualCheck { status: Status::Critical, output: "TTL expired".to_owned() };
+    let expired = ActualCheck { status: Status::Critical, output: "TTL expired".into() };
     story.edit(OWN, |own| drop(own.checks.insert(Service::docker_check_id(OWN), expired)));
     story.book.beat_own();
     story.read();
@@ -233,11 +233,11 @@ fn a_heartbeat_that_says_nothing_new_has_nothing_read_through() {
 #[test]
 fn what_the_agent_says_of_itself_is_written_when_its_status_changes() {
     let mut story = Story::new();
-    story.book.say(Status::Passing, "fine".to_owned());
+    story.book.say(Status::Passing, "fine".into());
     assert!(story.settle().is_empty());
-    story.book.say(Status::Critical, "blind".to_owned());
+    story.book.say(Status::Critical, "blind".into());
     assert_eq!(story.settle(), ["update n1:remora:engine000001:docker critical"]);
-    story.book.say(Status::Critical, "blind".to_owned());
+    story.book.say(Status::Critical, "blind".into());
     assert!(story.settle().is_empty());
 }
 
@@ -304,7 +304,7 @@ impl Story {
         left_out
     }
 
-    fn checks(&self) -> Vec<&String> {
+    fn checks(&self) -> Vec<&ArcStr> {
         self.consul.services["n1:web:80"].checks.keys().collect()
     }
 }
@@ -322,8 +322,8 @@ fn a_check_that_consul_refuses_does_not_cost_the_registration() {
     assert_eq!(story.checks(), ["n1:web:80:db", "n1:web:80:docker", "n1:web:80:healing"]);
     assert!(story.settle().is_empty(), "and that is what is wanted now");
     // Docker's word changes: the script is not sent again with it.
-    let sick = Health { status: HealthStatus::Unhealthy, failing_streak: 3, exit_code: Some(1), output: String::new() };
-    story.here(Container { health: Some(sick), ..with_checks("a") });
+    let sick = Health { status: HealthStatus::Unhealthy, failing_streak: 3, exit_code: Some(1), output: ArcStr::new() };
+    story.here(Container { health: Some(Box::new(sick)), ..with_checks("a") });
     assert_eq!(story.settle(), ["update n1:web:80:docker critical"]);
     // Consul was started anew, and runs scripts now.
     story.here(with_checks("a")).settle();
@@ -347,7 +347,7 @@ fn docker_s_check_alone_is_better_than_nothing_and_a_definition_that_is_refused_
 }
 
 /// A story in which Consul reaps `web`, whose own check has been critical for so many seconds.
-fn reaped_after(seconds: u64) -> (Story, Vec<(String, Drift)>) {
+fn reaped_after(seconds: u64) -> (Story, Vec<(ArcStr, Drift)>) {
     let mut story = Story::new();
     story.here(mortal()).settle();
     story.edit("n1:web:80", |service| {
@@ -369,7 +369,7 @@ fn mortal() -> Container {
 #[test]
 fn what_consul_removes_as_its_definition_asks_stays_away() {
     let (mut story, drift) = reaped_after(125);
-    assert_eq!(drift, [("n1:web:80".to_owned(), Drift::Reaped)]);
+    assert_eq!(drift, [("n1:web:80".into(), Drift::Reaped)]);
     assert!(story.settle().is_empty());
     assert_eq!(story.book.failing(), 1);
     assert!(story.after(120).settle().is_empty(), "for a good while");
@@ -397,14 +397,14 @@ fn what_consul_removes_as_its_definition_asks_stays_away() {
 #[test]
 fn a_reaped_service_whose_container_starts_again_is_registered_at_once() {
     let (mut story, _) = reaped_after(125);
-    story.here(Container { started_at: "2026-01-01T00:09:00Z".to_owned(), ..mortal() });
+    story.here(Container { started_at: EventTime::parse("2026-01-01T00:09:00Z"), ..mortal() });
     assert_eq!(story.settle(), ["register n1:web:80"]);
 }
 
 #[test]
 fn what_goes_too_early_or_with_everything_else_was_not_reaped() {
     let (mut story, drift) = reaped_after(60);
-    assert_eq!(drift, [("n1:web:80".to_owned(), Drift::Missing)], "somebody deregistered it");
+    assert_eq!(drift, [("n1:web:80".into(), Drift::Missing)], "somebody deregistered it");
     assert_eq!(story.settle(), ["register n1:web:80"]);
     story.edit("n1:web:80", |service| {
         service.checks.get_mut("n1:web:80:tcp").unwrap().status = Status::Critical;
@@ -413,4 +413,33 @@ fn what_goes_too_early_or_with_everything_else_was_not_reaped() {
     story.after(300).consul.services.clear();
     assert!(story.read().iter().all(|(_, kind)| *kind == Drift::Missing), "Consul forgot everything");
     assert_eq!(story.settle().len(), 3, "it, and the agent's own with what it says of itself");
+}
+
+#[test]
+fn what_is_registered_as_it_is_wanted_is_in_memory_once() {
+    let mut story = Story::new();
+    story.here(running("a", "web")).settle();
+    // As it comes from Consul: nothing of it is anybody else's memory.
+    story.edit("n1:web:80", |service| {
+        service.id = service.id.to_string().into();
+        service.meta = service.meta.iter().collect();
+        let checks = std::mem::take(&mut service.checks).into_iter();
+        service.checks = checks.map(|(id, check)| (id.to_string().into(), check)).collect();
+    });
+    assert_eq!(story.read(), []);
+    let (wanted, actual) = (&story.book.wanted["n1:web:80"], &story.consul.services["n1:web:80"]);
+    assert!(ArcStr::ptr_eq(&wanted.id, &actual.id));
+    assert!(ArcStr::ptr_eq(&wanted.checks[0].id, actual.checks.keys().next().unwrap()));
+    let container = |meta: &Meta| meta.text(Service::META_CONTAINER).unwrap().clone();
+    let id = story.book.containers.held.keys().next().unwrap().text();
+    assert!(ArcStr::ptr_eq(&container(&wanted.meta), id) && ArcStr::ptr_eq(&container(&actual.meta), id));
+    assert!(Arc::ptr_eq(actual, &story.book.actual["n1:web:80"]));
+    let id = wanted.id.clone();
+    assert_eq!(story.book.sharing(&story.consul, true), None);
+    assert_eq!(story.book.sharing(&story.consul, false), None, "it has it already");
+
+    // Looked at again, with another definition: the same texts.
+    story.here(labelled(running("a", "web"), "SERVICE_TAGS", "other"));
+    let wanted = &story.book.wanted["n1:web:80"];
+    assert!(ArcStr::ptr_eq(&wanted.id, &id) && *wanted.tags == ["other"]);
 }

@@ -109,13 +109,13 @@ fn what_others_make_of_the_check_is_repaired() {
     let mut story = Story::new();
     story.here(running("a", "web")).settle();
     story.edit(WEB, |service| {
-        let check = ActualCheck { status: Status::Critical, output: "by hand".to_owned() };
+        let check = ActualCheck { status: Status::Critical, output: "by hand".into() };
         service.checks.insert(Service::healing_check_id(WEB), check);
     });
-    assert_eq!(story.read(), [(WEB.to_owned(), Drift::ChangedCheck)]);
+    assert_eq!(story.read(), [(WEB.into(), Drift::ChangedCheck)]);
     assert_eq!(story.write(), [format!("update {WEB}:healing passing")]);
     story.edit(WEB, |service| drop(service.checks.remove(&Service::healing_check_id(WEB))));
-    assert_eq!(story.read(), [(WEB.to_owned(), Drift::MissingCheck)]);
+    assert_eq!(story.read(), [(WEB.into(), Drift::MissingCheck)]);
     assert_eq!(story.write(), [format!("register {WEB}")]);
 }
 
@@ -175,7 +175,7 @@ fn replacement(container: Container) -> Container {
 }
 
 fn created(container: Container) -> Container {
-    Container { state: State::Created, bindings: LiteMap::new(), started_at: String::new(), ..container }
+    Container { state: State::Created, bindings: LiteMap::new(), started_at: None, ..container }
 }
 
 fn stopped(container: Container) -> Container {

@@ -6,7 +6,7 @@ use super::*;
 fn case_44_what_registrator_left_under_the_same_id_and_name_is_adopted() {
     let mut story = Story::new();
     let mut left = foreign("n1:web:80", "web", &[]);
-    left.checks.insert("service:n1:web:80".to_owned(), ActualCheck { status: Status::Passing, output: String::new() });
+    left.checks.insert("service:n1:web:80".into(), ActualCheck { status: Status::Passing, output: ArcStr::new() });
     story.put(left);
     let writes = story.here(running("a", "web")).settle();
     assert_eq!(writes, ["register n1:web:80", "uncheck service:n1:web:80"]);
@@ -92,7 +92,7 @@ fn two_of_ours_in_different_case_are_one_again() {
     story.here(running("a", "web")).here(running("b", "shop")).settle();
     // A write that was given up for lost and happened after all.
     let mut double = ActualService::clone(&story.consul.services["n1:web:80"]);
-    "n1:WEB:80".clone_into(&mut double.id);
+    double.id = "n1:WEB:80".into();
     double.meta = double.meta.with(Service::META_CONTAINER, &"b".repeat(64));
     story.put(double.clone());
     // The catalog's one row for both goes with the double.
@@ -109,7 +109,7 @@ fn a_double_of_c() -> Story {
     let mut story = Story::new();
     story.here(running("a", "web")).settle();
     let mut double = ActualService::clone(&story.consul.services["n1:web:80"]);
-    "n1:Web:80".clone_into(&mut double.id);
+    double.id = "n1:Web:80".into();
     double.meta = double.meta.with(Service::META_CONTAINER, &"c".repeat(64));
     story.put(double);
     story
@@ -148,7 +148,7 @@ fn what_is_known_of_a_stranger_outlives_a_read_that_is_older_than_our_write() {
     story.put(foreign("n1:Web:80", "mail", &[]));
     story.read();
     let old = story.consul.clone();
-    story.book.reading();
+    drop(story.book.reading());
     assert_eq!(story.write(), ["register n1:web:80:aaaaaaaaaaaa", "deregister n1:web:80"]);
     let mut only_the_stranger = old;
     only_the_stranger.services.remove("n1:web:80");
@@ -255,7 +255,7 @@ fn gone_before_consul_was_read_is_asked_again_and_then_goes() {
 fn our_own_service_under_the_nodes_old_name_goes() {
     let mut story = Story::new();
     let mut past = own_service();
-    "n0:remora:engine000001".clone_into(&mut past.id);
+    past.id = "n0:remora:engine000001".into();
     past.checks.clear();
     apply(&mut story.consul, &Op::Register(Arc::new(past)));
     assert_eq!(story.settle(), ["deregister n0:remora:engine000001"]);

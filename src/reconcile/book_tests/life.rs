@@ -16,8 +16,8 @@ fn a_start_is_one_registration_and_an_end_is_one_deregistration() {
 fn a_change_of_health_is_one_update() {
     let mut story = Story::new();
     let with = |status| {
-        let health = Health { status, failing_streak: 1, exit_code: Some(1), output: "refused".to_owned() };
-        Container { health: Some(health), ..running("a", "web") }
+        let health = Health { status, failing_streak: 1, exit_code: Some(1), output: "refused".into() };
+        Container { health: Some(Box::new(health)), ..running("a", "web") }
     };
     story.here(with(HealthStatus::Healthy)).settle();
     assert_eq!(story.here(with(HealthStatus::Unhealthy)).settle(), ["update n1:web:80:docker critical"]);

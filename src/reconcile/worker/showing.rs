@@ -32,7 +32,7 @@ impl<R: Registry> Worker<R> {
             .book
             .failures(SHOWN_FAILURES)
             .into_iter()
-            .map(|failure| Failing { id: failure.key, reason: failure.reason })
+            .map(|failure| Failing { id: failure.key.to_string(), reason: failure.reason })
             .collect();
         let reachable = self.link == Link::Up && self.book.read_once();
         let failing_count = self.book.failing();
@@ -68,7 +68,7 @@ impl<R: Registry> Worker<R> {
         let blind = !self.docker.borrow().connected && *self.blind_since.get_or_insert(now) + BLIND > now;
         if (synced || self.speak_at <= now) && !blind {
             let (standing, output) = summary(&self.docker.borrow(), &self.view.borrow());
-            return self.book.say(standing.into(), output);
+            return self.book.say(standing.into(), output.into());
         }
         false
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use tokio::time::Instant;
 
 use super::{Job, Link, Worker};
@@ -24,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 pub(super) struct Strays {
     due: Option<Instant>,
     looking: bool,
-    before: Option<BTreeSet<String>>,
+    before: Option<BTreeSet<ArcStr>>,
 }
 
 impl Strays {
@@ -41,7 +42,7 @@ impl Strays {
 /// What a look has found, and at the second one what was removed.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
-    there: BTreeSet<String>,
+    there: BTreeSet<ArcStr>,
     removed: Vec<String>,
 }
 
@@ -62,7 +63,7 @@ impl<R: Registry> Worker<R> {
                 for stray in strays.iter().filter(|stray| is_stray(stray)) {
                     if before.as_ref().is_some_and(|before| before.contains(&stray.id)) {
                         registry.bury(stray).await?;
-                        looked.removed.push(stray.id.clone());
+                        looked.removed.push(stray.id.to_string());
                     } else {
                         looked.there.insert(stray.id.clone());
                     }

@@ -163,7 +163,7 @@ fn case_21_a_shared_network_gives_its_owners_address_to_this_containers_keys() {
     let all = register(&sight(member("all")), &known, &settings());
     assert_eq!(all.lines(), ["node-1:all:80 all-80 192.0.2.10:8080", "node-1:all:9100 all-9100 192.0.2.10:9100"]);
     let mut exporter = member("exporter");
-    exporter.exposed.insert(super::super::testing::port("9100"));
+    exporter.exposed.insert(super::super::testing::port("9100"), ());
     let one = register(&sight(exporter.clone()), &known, &settings());
     assert_eq!(one.lines(), ["node-1:exporter:9100 exporter 192.0.2.10:9100"]);
     let waiting = register(&sight(exporter.clone()), &peers([]), &settings());
@@ -193,7 +193,7 @@ fn case_21_a_chain_and_a_circle_of_shared_networks() {
 #[test]
 fn case_22_on_the_hosts_network_declared_ports_are_published_as_themselves() {
     let mut host = container("web").mode(NetworkMode::Host).build();
-    host.exposed.insert(super::super::testing::port("80"));
+    host.exposed.insert(super::super::testing::port("80"), ());
     let registration = register(&sight(host.clone()), &peers([]), &settings());
     assert_eq!(registration.lines(), ["node-1:web:80 app 192.0.2.10:80"]);
     host.labels.insert("remora.ports".into(), "9000-9001, 53/udp".into());
@@ -201,7 +201,7 @@ fn case_22_on_the_hosts_network_declared_ports_are_published_as_themselves() {
     host.exposed.clear();
     host.labels.clear();
     assert!(register(&sight(host.clone()), &peers([]), &settings()).nothing().contains("EXPOSE"));
-    host.exposed.insert(super::super::testing::port("80"));
+    host.exposed.insert(super::super::testing::port("80"), ());
     host.state = State::Exited;
     assert_eq!(register(&sight(host), &peers([]), &settings()).nothing(), "not running (exited, code 0)");
 }
@@ -209,7 +209,7 @@ fn case_22_on_the_hosts_network_declared_ports_are_published_as_themselves() {
 #[test]
 fn case_23_no_network_and_no_declared_port_is_skipped_with_the_reason() {
     let mut alone_inside = container("job").mode(NetworkMode::None).label("ip", "10.7.0.2/24").build();
-    alone_inside.exposed.insert(super::super::testing::port("80"));
+    alone_inside.exposed.insert(super::super::testing::port("80"), ());
     let reason = register(&sight(alone_inside.clone()), &peers([]), &settings());
     assert!(reason.nothing().contains("network mode none"), "{}", reason.nothing());
     // What an outside tool gave it, somebody has to say.
@@ -317,8 +317,8 @@ fn case_28_tcp_udp_and_sctp_on_one_number_are_three_services() {
             "node-1:dns:53:sctp dns 192.0.2.10:53",
         ]
     );
-    assert_eq!(registration.services()[1].tags, ["udp"]);
-    assert_eq!(registration.services()[2].tags, ["sctp"]);
+    assert_eq!(*registration.services()[1].tags, ["udp"]);
+    assert_eq!(*registration.services()[2].tags, ["sctp"]);
 }
 
 #[test]
@@ -390,7 +390,7 @@ fn case_34_names_and_tags_that_dns_cannot_carry_are_told_or_normalised() {
     };
     let kept = alone(web(), &settings());
     assert_eq!(kept.services()[0].name, "My_Shop.API");
-    assert_eq!(kept.services()[0].tags, ["v1.2", "traefik.http.routers.web.rule=Host(`a.example`)"]);
+    assert_eq!(*kept.services()[0].tags, ["v1.2", "traefik.http.routers.web.rule=Host(`a.example`)"]);
     assert_eq!(kept.notes_about("SERVICE_NAME").len(), 1);
     assert_eq!(kept.notes_about("SERVICE_TAGS").len(), 1);
     let normalised = alone(web(), &with(|publish| publish.names = Names::Dns));
@@ -421,18 +421,18 @@ fn case_36_tags_are_merged_in_order_without_blanks_and_doubles() {
         .publish("80", 8080)
         .label("SERVICE_TAGS", " b , a,, b")
         .label("SERVICE_80_TAGS", r"c, a, x\,y");
-    assert_eq!(alone(web.clone(), &settings()).services()[0].tags, ["b", "a", "c", "x,y"]);
+    assert_eq!(*alone(web.clone(), &settings()).services()[0].tags, ["b", "a", "c", "x,y"]);
     let replaced = alone(web, &with(|publish| publish.port_tags = PortTags::Replace));
-    assert_eq!(replaced.services()[0].tags, ["c", "a", "x,y"]);
+    assert_eq!(*replaced.services()[0].tags, ["c", "a", "x,y"]);
 }
 
 #[test]
 fn case_37_a_template_error_touches_this_container_and_only_its_tags() {
     let settings = with(|publish| publish.tags = Some("{{.Config.Nope}}".into()));
     let mut web = container("web").publish("80", 8080).label("SERVICE_TAGS", "own").build();
-    web.rendered_tags = Some(Err("no field Nope".into()));
+    web.rendered_tags = Some(Box::new(Err("no field Nope".into())));
     let registration = register(&sight(web), &peers([]), &settings);
-    assert_eq!(registration.services()[0].tags, ["own"]);
+    assert_eq!(*registration.services()[0].tags, ["own"]);
     assert!(registration.notes_about("REMORA_TAGS")[0].text.contains("no field Nope"));
 }
 

@@ -10,7 +10,7 @@ use crate::docker::{NetworkMode, State};
 #[test]
 fn defect_05_an_exited_container_with_exposed_ports_invents_no_services() {
     let mut host = container("web").mode(NetworkMode::Host).ended(State::Exited, 0).build();
-    host.exposed.insert(super::super::testing::port("80"));
+    host.exposed.insert(super::super::testing::port("80"), ());
     assert_eq!(register(&sight(host), &peers([]), &settings()).nothing(), "not running (exited, code 0)");
 }
 
@@ -176,7 +176,7 @@ fn defect_30_a_ttl_check_is_the_services_own_and_starts_as_asked() {
 fn defect_31_a_template_error_ends_nothing() {
     let settings = with(|publish| publish.tags = Some("{{index .Config.Labels \"x\"}}".into()));
     let mut web = container("web").publish("80", 8080).build();
-    web.rendered_tags = Some(Err("no such key".into()));
+    web.rendered_tags = Some(Box::new(Err("no such key".into())));
     assert_eq!(register(&sight(web), &peers([]), &settings).services().len(), 1);
 }
 

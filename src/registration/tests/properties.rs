@@ -93,7 +93,7 @@ fn a_container() -> impl Strategy<Value = Sight> {
     let state = prop_oneof![
         6 => Just(State::Running),
         1 => Just(State::Paused),
-        1 => ".{0,60}".prop_map(State::Unknown),
+        1 => ".{0,60}".prop_map(|word| State::Unknown(word.into())),
         1 => prop::sample::select(vec![
             State::Created, State::Restarting, State::Removing, State::Exited, State::Dead,
         ]),
@@ -121,12 +121,13 @@ fn a_container() -> impl Strategy<Value = Sight> {
                 builder = builder.bind(port, address, host_port);
             }
             let mut built = builder.expose("9000").build();
-            built.labels = labels.into_iter().collect();
-            built.service_env = env.into_iter().collect();
+            built.labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+            built.service_env = env.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
             built.state = state;
             built.exit_code = exit_code;
-            built.health =
-                health.map(|(status, exit_code, output)| Health { status, failing_streak: 1, exit_code, output });
+            built.health = health.map(|(status, exit_code, output)| {
+                Box::new(Health { status, failing_streak: 1, exit_code, output: output.into() })
+            });
             Sight { container: built.into(), draining: draining && settling, settling }
         },
     )
@@ -216,7 +217,7 @@ fn check(registration: &Registration, settings: &Settings) {
         for check in &service.checks {
             // Consul's catalog does not tell upper from lower case in these either.
             assert!(check_ids.insert(check.id.to_lowercase()), "check {} twice", check.id);
-            let end = check.id.strip_prefix(&service.id).is_some_and(|end| end.starts_with(':'));
+            let end = check.id.strip_prefix(&*service.id).is_some_and(|end| end.starts_with(':'));
             assert!(end || check.id == format!("service:{}", service.id), "{}", check.id);
             assert!(!has_control_characters(&check.id));
             for text in [&*check.name, &*check.notes, &*check.output] {

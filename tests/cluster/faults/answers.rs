@@ -89,7 +89,8 @@ pub async fn consul_refuses_all(bed: &mut Bed) -> Row {
     Row { remark: format!("{rate:.1} requests each second meanwhile{where_to}"), ..row }
 }
 
-/// By chance, as a balancer does with one of two servers that is ill. A look at Consul takes two questions, so that three of four fail.
+/// By chance, as a balancer does with one of two servers that is ill. A look at Consul takes two questions: asked once each, three of
+/// four looks would fail.
 pub async fn consul_refuses_half(bed: &mut Bed) -> Row {
     let gates = Gates::put(bed).await;
     let churn = Churn::announce(bed).await;

@@ -166,7 +166,7 @@ impl Shared {
     }
 
     fn name(&self, id_or_name: &str) -> String {
-        self.find(id_or_name).map_or_else(|| id_or_name.to_owned(), |inside| inside.facts.name.clone())
+        self.find(id_or_name).map_or_else(|| id_or_name.to_owned(), |inside| inside.facts.name.to_string())
     }
 
     /// Begins a stop; whoever waits for its end may go away meanwhile, as with the real engine.
@@ -412,7 +412,7 @@ impl Control for FakeDocker {
                 return refuse(call, 404, format!("sandbox {} not found", id.as_str()));
             }
             shared.conflict(call, new_name)?;
-            new_name.clone_into(&mut shared.facts(&id).name);
+            shared.facts(&id).name = new_name.into();
             shared.emit(&id, EventKind::Other("rename".to_owned()));
             Ok(((), None))
         };

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use arcstr::ArcStr;
 use litemap::LiteMap;
 use remora::docker::{
-    Binding, Container, ContainerId, DockerError, Document, HealthStatus, Lens, NetworkMode, Port, Protocol,
+    Binding, Container, ContainerId, DockerError, Document, EventTime, HealthStatus, Lens, NetworkMode, Port, Protocol,
     State as Status,
 };
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::shared::Published;
-use super::{Inside, Shared, Spec, Wish, ZERO_TIME, has_process};
+use super::{Inside, Shared, Spec, Wish, has_process, stamp};
 
 const CREATE: &str = "POST /containers/create";
 
@@ -135,9 +136,9 @@ impl Shared {
             changed: false,
         };
         inside.facts.id = ContainerId::new(id);
-        name.clone_into(&mut inside.facts.name);
-        image["Id"].as_str().unwrap_or_default().clone_into(&mut inside.facts.image_id);
-        inside.facts.created = self.stamp_text();
+        inside.facts.name = name.into();
+        inside.facts.image_id = image["Id"].as_str().unwrap_or_default().into();
+        inside.facts.created = Some(EventTime(self.stamp()));
         // The snapshot is read as it would be from a real engine's document, with every label.
         let labels: BTreeSet<String> =
             inside.config["Labels"].as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
@@ -190,7 +191,7 @@ impl Shared {
         };
         let word = match &state {
             Status::Unknown(word) => word.clone(),
-            known => format!("{known:?}").to_lowercase(),
+            known => format!("{known:?}").to_lowercase().into(),
         };
         let mut state = json!({
             "Status": word,
@@ -202,8 +203,8 @@ impl Shared {
             "Pid": if matches!(facts.state, Status::Running | Status::Paused) { 4_242 } else { 0 },
             "ExitCode": facts.exit_code,
             "Error": facts.life.error,
-            "StartedAt": facts.started_at,
-            "FinishedAt": facts.finished_at,
+            "StartedAt": stamp(facts.started_at),
+            "FinishedAt": stamp(facts.finished_at),
         });
         if let Some(health) = health {
             let status = match health.status {
@@ -212,13 +213,13 @@ impl Shared {
                 HealthStatus::Unhealthy => "unhealthy",
                 HealthStatus::Unknown => "queasy",
             };
-            let probe = |code| json!({"Start": facts.started_at, "End": facts.started_at, "ExitCode": code, "Output": health.output});
+            let probe = |code| json!({"Start": stamp(facts.started_at), "End": stamp(facts.started_at), "ExitCode": code, "Output": health.output});
             let log: Vec<Value> = health.exit_code.map(probe).into_iter().collect();
             state["Health"] = json!({"Status": status, "FailingStreak": health.failing_streak, "Log": log});
         }
         let networks: Map<String, Value> =
             inside.endpoints.iter().map(|(name, wish)| (name.clone(), endpoint(facts, name, wish))).collect();
-        let bound = |bindings: &Vec<Binding>| -> Value {
+        let bound = |bindings: &[Binding]| -> Value {
             let one = |it: &Binding| json!({"HostIp": it.host_ip.to_string(), "HostPort": it.host_port.to_string()});
             bindings.iter().map(one).collect()
         };
@@ -226,7 +227,7 @@ impl Shared {
             facts.bindings.iter().map(|(port, bindings)| (port.to_string(), bound(bindings))).collect();
         Document::new(json!({
             "Id": facts.id.as_str(),
-            "Created": facts.created,
+            "Created": stamp(facts.created),
             "Path": inside.config["Cmd"][0],
             "Args": [],
             "State": state,
@@ -362,12 +363,12 @@ fn published(config: &Value, host: &Value) -> Published {
 fn blank() -> Container {
     Container {
         id: ContainerId::new(String::new()),
-        name: String::new(),
-        image: String::new(),
-        image_id: String::new(),
-        created: String::new(),
-        started_at: ZERO_TIME.to_owned(),
-        finished_at: ZERO_TIME.to_owned(),
+        name: ArcStr::new(),
+        image: ArcStr::new(),
+        image_id: ArcStr::new(),
+        created: None,
+        started_at: None,
+        finished_at: None,
         state: Status::Created,
         exit_code: 0,
         oom_killed: false,
@@ -377,7 +378,7 @@ fn blank() -> Container {
         service_env: LiteMap::new(),
         network_mode: NetworkMode::Bridge,
         networks: LiteMap::new(),
-        exposed: BTreeSet::new(),
+        exposed: LiteMap::new(),
         bindings: LiteMap::new(),
         stop_signal: remora::docker::Signal::TERM,
         stop_timeout: Duration::ZERO,

@@ -49,11 +49,6 @@ impl Shared {
         self.last_stamp
     }
 
-    pub(super) fn stamp_text(&mut self) -> String {
-        let nanos = u64::try_from(self.stamp()).unwrap();
-        humantime::format_rfc3339_nanos(std::time::UNIX_EPOCH + Duration::from_nanos(nanos)).to_string()
-    }
-
     /// Random-looking, as real ones are, and never two with the same beginning, not even on two engines.
     pub(super) fn hexadecimal(&mut self) -> String {
         self.made += 1;
@@ -77,7 +72,7 @@ impl Shared {
             }
         }
         for (name, wish) in &inside.endpoints {
-            let present = self.networks.get(name).and_then(|network| network["Id"].as_str());
+            let present = self.networks.get(name.as_str()).and_then(|network| network["Id"].as_str());
             if present.is_none_or(|present| wish.network_id.as_deref().is_some_and(|known| known != present)) {
                 return Err((404, format!("network {} not found", wish.network_id.as_deref().unwrap_or(name))));
             }
@@ -103,7 +98,7 @@ impl Shared {
                 }
             }
             for (name, wish) in &inside.endpoints {
-                let theirs = other.facts.networks.get(name).and_then(|endpoint| endpoint.ipv4);
+                let theirs = other.facts.networks.get(name.as_str()).and_then(|endpoint| endpoint.ipv4);
                 if wish.fixed_address().is_some_and(|address| theirs == Some(address)) {
                     return Err((403, "Address already in use".to_owned()));
                 }
@@ -120,7 +115,7 @@ impl Shared {
         };
         let exit_code = if self.behaviour(&self.containers[id]).start_fails.is_some() { 127 } else { 128 };
         let inside = self.containers.get_mut(id).unwrap();
-        inside.facts.life.error.clone_from(&message);
+        inside.facts.life.error = message.as_str().into();
         inside.facts.exit_code = exit_code;
         inside.touched = Instant::now();
         if inside.facts.life.auto_remove {
@@ -133,7 +128,7 @@ impl Shared {
     }
 
     pub(super) fn start(&mut self, id: &ContainerId) {
-        let started_at = self.stamp_text();
+        let started_at = Some(EventTime(self.stamp()));
         let [.., third, fourth] = self.made.to_be_bytes();
         let mut port = self.last_port;
         let Some(inside) = self.containers.get_mut(id) else { panic!("no such container: {id}") };
@@ -152,18 +147,17 @@ impl Shared {
         facts.state = Status::Running;
         facts.exit_code = 0;
         facts.oom_killed = false;
-        facts.life.error.clear();
+        facts.life.error = "".into();
         facts.started_at = started_at;
-        let starting =
-            Health { status: HealthStatus::Starting, failing_streak: 0, exit_code: None, output: String::new() };
-        facts.health = facts.life.probe.is_some().then_some(starting);
+        let starting = Health { status: HealthStatus::Starting, failing_streak: 0, exit_code: None, output: "".into() };
+        facts.health = facts.life.probe.is_some().then_some(Box::new(starting));
         for (number, (name, wish)) in (17..).zip(&mut inside.endpoints) {
-            let known = self.networks.get(name).and_then(|network| network["Id"].as_str());
+            let known = self.networks.get(name.as_str()).and_then(|network| network["Id"].as_str());
             wish.network_id = known.map(ToOwned::to_owned);
             let isolated = matches!(name.as_str(), "host" | "none");
             let address = wish.fixed_address().unwrap_or(Ipv4Addr::new(172, number, third, fourth));
             let endpoint = Endpoint { ipv4: (!isolated).then_some(address), ipv6: None };
-            facts.networks.insert(name.clone(), endpoint);
+            facts.networks.insert(name.clone().into(), endpoint);
         }
         if !matches!(facts.network_mode, NetworkMode::Container(_) | NetworkMode::Host | NetworkMode::None) {
             facts.bindings = inside
@@ -174,7 +168,7 @@ impl Shared {
                         port = if port == u16::MAX { 32_768 } else { port + 1 };
                     }
                     let host_port = if asked == 0 { port } else { asked };
-                    (inner, vec![Binding { host_ip: Ipv4Addr::UNSPECIFIED.into(), host_port }])
+                    (inner, [Binding { host_ip: Ipv4Addr::UNSPECIFIED.into(), host_port }].into())
                 })
                 .collect();
         }
@@ -234,7 +228,7 @@ impl Shared {
         if let (Status::Running, Some(health)) = (&facts.state, &mut facts.health) {
             let news = health.status != status;
             let exit_code = Some(i64::from(status == HealthStatus::Unhealthy));
-            *health = Health { status, failing_streak: 0, exit_code, output: output.to_owned() };
+            **health = Health { status, failing_streak: 0, exit_code, output: output.into() };
             if news {
                 self.emit(id, EventKind::Other("health_status".to_owned()));
             }
@@ -268,7 +262,7 @@ impl Shared {
 
     /// The end of a process, in a container that is removed for it or not.
     pub(super) fn over(&mut self, id: &ContainerId, code: i64, again: bool, remove: bool) {
-        let finished_at = self.stamp_text();
+        let finished_at = Some(EventTime(self.stamp()));
         let Some(inside) = self.containers.get_mut(id) else { return };
         if !has_process(&inside.facts.state) {
             return;
@@ -316,7 +310,7 @@ impl Shared {
         let address = wish.fixed_address().unwrap_or(Ipv4Addr::new(172, 30, 0, 2));
         inside.endpoints.insert(network.to_owned(), wish);
         let endpoint = Endpoint { ipv4: runs.then_some(address), ipv6: None };
-        inside.facts.networks.insert(network.to_owned(), endpoint);
+        inside.facts.networks.insert(network.into(), endpoint);
         if runs {
             self.emit(id, EventKind::Other("connect".to_owned()));
         }
@@ -425,7 +419,7 @@ impl Shared {
         }
         let mut facts = inside.facts.clone();
         if let Some(word) = self.odd_states.get(id) {
-            facts.state = Status::Unknown(word.clone());
+            facts.state = Status::Unknown(word.clone().into());
         }
         // What the engine says about the health of whatever does not simply run.
         if let Some(health) = facts.health.as_mut().filter(|_| facts.state != Status::Running) {
