@@ -125,7 +125,7 @@ mod tests {
 
     /// The later in the alphabet the older.
     fn created(container: &ContainerId) -> Option<EventTime> {
-        Some(EventTime(-i64::from(container.as_str().as_bytes()[0])))
+        container.as_str().bytes().next().map(|first| EventTime(-i64::from(first)))
     }
 
     fn ids(claims: &Claims, occupant: &Occupant) -> Vec<ArcStr> {
