@@ -12,10 +12,10 @@ pub fn lower(text: &ArcStr) -> ArcStr {
     if lower == **text { text.clone() } else { lower.into() }
 }
 
-/// Shares its memory with another text that says the same.
-pub fn share(text: &mut ArcStr, other: &ArcStr) {
-    if text == other {
-        text.clone_from(other);
+/// Shares its memory with another one that says the same: for what is cloned by counting.
+pub fn share<T: Clone + PartialEq>(one: &mut T, other: &T) {
+    if one == other {
+        one.clone_from(other);
     }
 }
 

@@ -70,13 +70,6 @@ impl Meta {
         self.0.iter().filter(move |(known, _)| known != key).cloned()
     }
 
-    /// Shares its memory with another one that says the same.
-    pub fn share(&mut self, other: &Self) {
-        if self == other {
-            self.0 = Arc::clone(&other.0);
-        }
-    }
-
     /// Shares its texts with those that others have too, and with those of its container. A hash (`alone`) nobody else has.
     pub fn share_texts(&mut self, texts: &mut Texts, own: &[&ArcStr], alone: &str) {
         let shared = self.0.iter().cloned().map(|(key, value)| {
@@ -123,6 +116,7 @@ impl fmt::Debug for Meta {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::share;
 
     #[test]
     fn it_is_a_map_in_the_order_of_its_keys() {
@@ -139,9 +133,9 @@ mod tests {
     fn one_copy_of_what_is_the_same() {
         let meta = |key: &str, value: &str| Meta::from_iter([(key, value)]);
         let (mut one, other) = (meta("a", "b"), meta("a", "b"));
-        one.share(&other);
+        share(&mut one, &other);
         assert!(Arc::ptr_eq(&one.0, &other.0));
-        one.share(&meta("a", "c"));
+        share(&mut one, &meta("a", "c"));
         assert_eq!(one, other);
     }
 

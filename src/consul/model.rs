@@ -268,16 +268,12 @@ impl Service {
         {
             share(text, other);
         }
-        if self.tags == other.tags {
-            self.tags = Arc::clone(&other.tags);
-        }
-        self.meta.share(&other.meta);
+        share(&mut self.tags, &other.tags);
+        share(&mut self.meta, &other.meta);
         for (check, other) in self.checks.iter_mut().zip(&other.checks) {
             share(&mut check.id, &other.id);
             share(&mut check.output, &other.output);
-            if check.kind == other.kind {
-                check.kind = Arc::clone(&other.kind);
-            }
+            share(&mut check.kind, &other.kind);
         }
     }
 
@@ -331,10 +327,8 @@ impl ActualService {
         same.id.clone_from(&wanted.id);
         share(&mut same.name, &wanted.name);
         share(&mut same.address, &wanted.address);
-        if same.tags == wanted.tags {
-            same.tags = Arc::clone(&wanted.tags);
-        }
-        same.meta.share(&wanted.meta);
+        share(&mut same.tags, &wanted.tags);
+        share(&mut same.meta, &wanted.meta);
         let checks = std::mem::take(&mut same.checks).into_iter().map(|(mut id, mut check)| {
             if let Some(wanted) = wanted.checks.iter().find(|wanted| wanted.id == id) {
                 id.clone_from(&wanted.id);

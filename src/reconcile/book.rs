@@ -215,7 +215,7 @@ impl Book {
             }
             // The catalog has one row for the two, and it went with the double.
             if self.wanted.contains_key(at) && self.actual.contains_key(at) {
-                self.resend.insert(at.into());
+                self.resend.insert(at.clone());
             }
             return self.items.succeeded(at);
         }

@@ -122,8 +122,7 @@ impl Shared {
                 Some(seen) if seen.hash == hash && seen.deferred == state.deferrals && state.known => {
                     return Ok(Arc::clone(&seen.snapshot));
                 }
-                Some(seen) => (Arc::clone(&seen.snapshot), state.view.texts()),
-                None => (Arc::default(), Texts::default()),
+                _ => state.before(),
             }
         };
         let (view, mut fresh) = understood(&answers, &older.with(written), texts)?;
@@ -145,10 +144,7 @@ impl Shared {
     /// A look for whoever is about to write.
     pub(super) async fn refresh(&self) -> Result<(), ConsulError> {
         let answers = believed(&self.client, &self.node).await?;
-        let (older, texts) = {
-            let state = self.state();
-            (state.seen.as_ref().map(|seen| Arc::clone(&seen.snapshot)).unwrap_or_default(), state.view.texts())
-        };
+        let (older, texts) = self.state().before();
         let (view, _) = understood(&answers, &older, texts)?;
         self.state().look_ended(view);
         Ok(())

@@ -14,6 +14,7 @@ use super::read::Queries;
 use super::view::{View, key};
 use crate::consul::client::Client;
 use crate::consul::model::{ActualService, Snapshot, Status};
+use crate::text::Texts;
 
 /// Shared by a registry and its writer.
 pub(super) struct Shared {
@@ -107,6 +108,11 @@ impl State {
         let before = self.deferred.len();
         self.deferred.retain(|id, waits| checks.get(id).is_some_and(|(check, _)| check.status == waits.status));
         self.deferrals += u64::from(self.deferred.len() != before);
+    }
+
+    /// The last picture, and the texts that are known: what is the same in the next one is taken from there.
+    pub(super) fn before(&self) -> (Arc<Snapshot>, Texts) {
+        (self.seen.as_ref().map(|seen| Arc::clone(&seen.snapshot)).unwrap_or_default(), self.view.texts())
     }
 
     /// An output is to be written later.

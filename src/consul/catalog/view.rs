@@ -89,11 +89,7 @@ impl View {
             (key(&service.id), (service, index))
         });
         self.services = services.collect();
-        self.share();
-    }
-
-    /// Shares the texts of the checks with each other and with their services.
-    fn share(&mut self) {
+        // And the texts of the checks are those of their services.
         let mut texts = self.texts();
         let checks = std::mem::take(&mut self.checks).into_values().map(|(mut check, index)| {
             check.share(&mut texts);

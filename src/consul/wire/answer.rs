@@ -105,7 +105,7 @@ impl Default for WeightsEntry {
 
 /// A text that is only looked at: it stays in the answer, where it has no escapes.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-struct Word<'body>(#[serde(borrow)] Cow<'body, str>);
+pub(super) struct Word<'body>(#[serde(borrow)] pub(super) Cow<'body, str>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -1,6 +1,5 @@
 //! What the catalog says about one node, and the one registration that a transaction cannot carry.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::answer::{ServiceEntry, decode, nullable};
+use super::answer::{ServiceEntry, Word, decode, nullable};
 use super::txn::{check, service};
 use crate::consul::error::ConsulError;
 use crate::consul::model::{ActualService, Status, TaggedAddress};
@@ -47,12 +46,14 @@ struct NodeEntry {
     modify_index: u64,
 }
 
-/// What names a row, and its index.
+/// What names a row, as it stands in the answer, and its index.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Key {
-    #[serde(rename = "ID", default, deserialize_with = "nullable")]
-    id: ArcStr,
+struct Line<'body> {
+    #[serde(borrow, rename = "ID", default, deserialize_with = "nullable")]
+    id: Word<'body>,
+    #[serde(borrow, rename = "CheckID", default, deserialize_with = "nullable")]
+    check: Word<'body>,
     #[serde(default)]
     modify_index: u64,
 }
@@ -76,20 +77,20 @@ impl NodeServices<'_> {
     /// that cannot be read is told and left out; without its id and its index the whole answer cannot be read.
     pub(in crate::consul) fn services(&self) -> impl Iterator<Item = Result<Indexed<ActualService>, ConsulError>> {
         self.services.iter().filter_map(|raw| {
-            let key: Key = match decode(self.call, raw.get().as_bytes()) {
-                Ok(key) => key,
+            let line: Line<'_> = match decode(self.call, raw.get().as_bytes()) {
+                Ok(line) => line,
                 Err(error) => return Some(Err(error)),
             };
             let Ok(entry) = serde_json::from_str::<ServiceEntry>(raw.get()) else {
                 tracing::warn!(
                     event = "consul_entry_unreadable",
                     call = self.call,
-                    id = %key.id,
+                    id = &*line.id.0,
                     "an entry of Consul's answer is passed over"
                 );
                 return None;
             };
-            Some(Ok((entry.named(key.id), key.modify_index)))
+            Some(Ok((entry.named(ArcStr::from(&*line.id.0)), line.modify_index)))
         })
     }
 }
@@ -229,18 +230,6 @@ impl<T: AsRef<str>> FromIterator<(T, u64)> for Rows {
     }
 }
 
-/// What names a row, as it stands in the answer.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Line<'body> {
-    #[serde(borrow, rename = "ID", default)]
-    id: Option<Cow<'body, str>>,
-    #[serde(borrow, rename = "CheckID", default)]
-    check: Option<Cow<'body, str>>,
-    #[serde(default)]
-    modify_index: u64,
-}
-
 /// The node's own `ModifyIndex`, where the answer shows it, and the rows of its services, without reading the rest.
 pub(in crate::consul) fn service_indexes(call: &'static str, body: &[u8]) -> Result<(Option<u64>, Rows), ConsulError> {
     #[derive(Default, Deserialize)]
@@ -251,7 +240,7 @@ pub(in crate::consul) fn service_indexes(call: &'static str, body: &[u8]) -> Res
         services: Vec<Line<'body>>,
     }
     let Services { node, services } = decode::<Option<Services<'_>>>(call, body)?.unwrap_or_default();
-    let rows = services.into_iter().map(|line| (line.id.unwrap_or_default(), line.modify_index));
+    let rows = services.into_iter().map(|line| (line.id.0, line.modify_index));
     Ok((node.map(|node| node.modify_index), rows.collect()))
 }
 
@@ -259,7 +248,7 @@ pub(in crate::consul) fn service_indexes(call: &'static str, body: &[u8]) -> Res
 pub(in crate::consul) fn check_indexes(call: &'static str, body: &[u8]) -> Result<Rows, ConsulError> {
     let checks: Option<Vec<Line<'_>>> = decode(call, body)?;
     let rows = checks.unwrap_or_default().into_iter();
-    Ok(rows.map(|line| (line.check.unwrap_or_default(), line.modify_index)).collect())
+    Ok(rows.map(|line| (line.check.0, line.modify_index)).collect())
 }
 
 /// The body of `PUT /v1/catalog/register`: a service with tagged addresses, and checks. The node is left as it is.
@@ -379,6 +368,9 @@ mod tests {
         assert_eq!(service_indexes("x", b"null").unwrap(), (None, Rows::default()));
         assert_eq!(service_indexes("x", b"{\"Node\": null, \"Services\": null}").unwrap(), (None, Rows::default()));
         assert_eq!(check_indexes("x", b"null").unwrap(), Rows::default());
+        let lines: Vec<Line<'_>> = decode("x", b"[{\"ID\": \"w\", \"CheckID\": \"c\"}]").unwrap();
+        let borrowed = |word: &Word<'_>| matches!(word.0, std::borrow::Cow::Borrowed(_));
+        assert!(borrowed(&lines[0].id) && borrowed(&lines[0].check), "nothing is copied");
         assert!(service_indexes("x", b"<html>").is_err() && check_indexes("x", b"{}").is_err());
     }
 }
