@@ -1,7 +1,13 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
+use crate::consul::Status;
 use crate::consul::error::Class;
+use crate::consul::meta::Meta;
+use crate::consul::model::Weights;
 
 fn wire(ops: &[Op]) -> Value {
     serde_json::from_slice(&encode(NAME, &wire::OpsBody(ops)).unwrap()).unwrap()

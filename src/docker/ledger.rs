@@ -4,6 +4,8 @@
 //! One entry per container, one look per container at a time. Whatever is heard while a look is under way leads to one
 //! more look after it, so that what is told last was always looked at last.
 
+mod entry;
+
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +14,8 @@ use tokio::time::Instant;
 
 use super::container::{Container, ContainerId, Sight, Signal, State};
 use super::port::{DockerError, Event, EventKind, EventTime, Listing};
-use crate::backoff::Backoff;
 use crate::text::Texts;
+use entry::{Entry, Look, StopRequest, Suspect};
 
 /// Added to a container's stop timeout before it counts as "still running after it": SIGKILL, the end of the process and
 /// its event take a moment.
@@ -47,75 +49,6 @@ pub enum Seen {
     Here(Sight),
     /// Docker says that it does not exist (any more).
     Gone,
-}
-
-#[derive(Debug, Default, PartialEq)]
-enum Look {
-    #[default]
-    Idle,
-    Queued,
-    Running {
-        again: bool,
-    },
-}
-
-#[derive(Debug, Clone, Copy)]
-struct StopRequest {
-    /// When the signal was sent, by the engine's clock.
-    at: EventTime,
-    /// Still running then: the signal did not end it.
-    until: Instant,
-}
-
-/// A container in which a list showed a change.
-#[derive(Debug)]
-struct Suspect {
-    id: ContainerId,
-    /// The list before that one was asked for then: the change is younger.
-    changed_since: Instant,
-    /// The list that shows it arrived then.
-    shown: Instant,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    told: Option<Sight>,
-    /// Its line in the last list, as long as that speaks of what was told: a line that was so before, was otherwise in
-    /// between, and is so again is not an unchanged one.
-    fingerprint: Option<u64>,
-    look: Look,
-    heard: Option<Instant>,
-    last_heard: Option<Instant>,
-    /// When it was last started, by the engine's clock, and how often its restart policy had done that.
-    last_run: Option<(EventTime, u64)>,
-    passing: Option<Box<Passing>>,
-    tell_anyway: bool,
-    gone: bool,
-    outgoing: bool,
-}
-
-/// What is so of a container for a while only. By itself: mostly there is nothing of it.
-#[derive(Debug)]
-struct Passing {
-    stop: Option<StopRequest>,
-    settling_until: Option<Instant>,
-    /// Its place in the retries: one, however many reasons there were to look.
-    retry_at: Option<Instant>,
-    backoff: Backoff,
-}
-
-impl Default for Passing {
-    fn default() -> Self {
-        // 5 s: a container that cannot be looked at is retried at the pace at which lost registrations are noticed.
-        let backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        Self { stop: None, settling_until: None, retry_at: None, backoff }
-    }
-}
-
-impl Entry {
-    fn passing(&mut self) -> &mut Passing {
-        self.passing.get_or_insert_default()
-    }
 }
 
 /// See the module's header.

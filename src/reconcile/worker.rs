@@ -5,6 +5,7 @@
 //! what fails then is nobody's fault; the first read that succeeds says what has to be written.
 
 mod farewell;
+mod pace;
 mod showing;
 mod strays;
 
@@ -29,46 +30,10 @@ use crate::docker::ContainerId;
 use crate::docker::observe::Observed;
 use crate::probe::Wants;
 use crate::telemetry::{ConsulCall, ConsulView, DockerView, Drift, Metrics, Outcome};
+use pace::{BLIND, DENIED, FAREWELL, OWN_BEAT, POLL, SILENT_AT_FIRST, STILL_FREE, WATCH, poll};
 use strays::{Looked, Strays};
 
-/// A registration that somebody removed by hand is noticed after at most so long; with the time to write it again that
-/// stays below the promised five seconds. Two small GETs on loopback, answered from the agent's memory; an answer that
-/// is the same as before is not even parsed.
-const POLL: Duration = Duration::from_secs(3);
-
-/// What is read takes longer the more there is: so much is added to the time between two polls for each registration over
-/// [`POLLED`], so that they cost about the same. With a thousand it is four and a half seconds, with ten thousand a minute.
-const POLL_OF_ONE: Duration = Duration::from_millis(6);
-
-/// So many registrations are read every [`POLL`].
-const POLLED: usize = 750;
-
-/// The agent's own check has a TTL of [`OWN_TTL`]; it is fed three times in it.
-const OWN_BEAT: Duration = Duration::from_secs(10);
-
-/// The TTL of the agent's own check: a dead agent is red after it.
-pub const OWN_TTL: Duration = Duration::from_secs(30);
-
-/// A picture of Consul that is older than this is not believed when it says that an id is free: somebody may have taken it
-/// since. At a cold start the picture is new, and three hundred questions more would be three hundred too many.
-const STILL_FREE: Duration = Duration::from_millis(250);
-
-/// Before it has something to say of itself the agent waits for its first synchronisation, but not longer than this: half
-/// of its check's TTL, so that a restart within the TTL is not seen at all.
-const SILENT_AT_FIRST: Duration = Duration::from_secs(15);
-
-/// A stream that is cut and opened again is nothing that anybody has to act on: Docker has to be away for so long before
-/// the agent's own check says so.
-const BLIND: Duration = Duration::from_secs(10);
-
-/// One blocking query lasts so long: below the minute after which middleboxes cut silent connections.
-const WATCH: Duration = Duration::from_secs(45);
-
-/// While Consul refuses the token, so often is it asked again: as often as the token's file is looked at.
-const DENIED: Duration = Duration::from_secs(5);
-
-/// The goodbye has to fit into the ten seconds that `docker stop` leaves.
-const FAREWELL: Duration = Duration::from_secs(7);
+pub use pace::OWN_TTL;
 
 /// So many different reasons of one outage are told as they come: beyond that somebody makes them up.
 const REASONS: usize = 8;
@@ -496,11 +461,6 @@ impl<R: Registry> Worker<R> {
         self.link = Link::Down { retry_at: now + wait };
         self.right.send_replace(false);
     }
-}
-
-/// From one read of so many registrations to the next.
-fn poll(registrations: usize) -> Duration {
-    POLL + POLL_OF_ONE * u32::try_from(registrations.saturating_sub(POLLED)).unwrap_or(u32::MAX)
 }
 
 /// Makes one write.

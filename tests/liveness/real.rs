@@ -31,7 +31,12 @@ async fn add_node(consul: &Consul, node: &str, ours: bool) {
 
 async fn check(consul: &Consul, node: &str) -> (String, String) {
     let checks = consul.get(&format!("/v1/health/node/{node}")).await;
-    let check = checks.as_array().unwrap().iter().find(|check| check["CheckID"] == "remora-node").expect("its check");
+    let its = |check: &&serde_json::Value| check["CheckID"] == "remora-node";
+    let Some(check) = checks.as_array().unwrap().iter().find(its) else {
+        // Nobody takes it away: what Consul knows and what it said tell who did.
+        let nodes = consul.get("/v1/catalog/nodes").await;
+        panic!("{node} has only the checks {checks}, of the nodes {nodes}; Consul said:\n{}", consul.log());
+    };
     let text = |name: &str| check[name].as_str().unwrap().to_owned();
     (text("Status"), text("Output"))
 }

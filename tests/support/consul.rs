@@ -222,7 +222,12 @@ impl Consul {
             }
             let node = format!("/v1/health/node/{}", Self::NODE);
             if matches!(self.request("GET", &node, "").await, Ok((200, body)) if body.contains("serfHealth")) {
-                return true;
+                // Who answers may be another test's, on a port that both thought to be free: ours is about to end then.
+                let own = self.get("/v1/agent/self").await["DebugConfig"]["SerfPortLAN"] == serf;
+                if !own {
+                    self.kill();
+                }
+                return own;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
