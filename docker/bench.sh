@@ -2,7 +2,7 @@
 # Measures Remora against the floor on this machine's Docker Engine and a real Consul, and prints the table of
 # docs/performance.md:
 #
-#   docker/bench.sh [--quick] [--minutes N] [--idle-only | --catalog-only]
+#   docker/bench.sh [--quick] [--minutes N] [--idle-only | --catalog-only | --burst-only]
 #   docker/bench.sh --scale [containers | nodes] [NUMBER…]      how cost grows with containers, and with nodes
 #   docker/bench.sh --all                                       all that can be measured, one after the other: about an hour
 #

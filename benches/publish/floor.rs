@@ -74,19 +74,21 @@ impl Writer<'_> {
         let mut service = json!({
             "ID": id, "Address": ADDRESS, "Port": port, "Meta": {"container-id": container.id},
         });
-        let (name, check_id) = (&labels["SERVICE_NAME"], format!("{id}:docker"));
+        // The rows that Remora writes: Docker's health, and what healing has to say. Each costs Consul as much as a service.
+        let (name, checks) = (&labels["SERVICE_NAME"], ["docker", "healing"]);
         if self.catalog {
             service["Service"] = name.as_str().into();
-            let check =
-                json!({"Node": NODE, "CheckID": check_id, "Name": "docker", "Status": "passing", "ServiceID": id});
-            let both = json!([
-                {"Service": {"Verb": "set", "Node": NODE, "Service": service}},
-                {"Check": {"Verb": "set", "Check": check}},
-            ]);
-            self.put("/v1/txn", &both).await;
+            let mut rows = vec![json!({"Service": {"Verb": "set", "Node": NODE, "Service": service}})];
+            rows.extend(checks.map(|check| {
+                let (check_id, status) = (format!("{id}:{check}"), "passing");
+                let row = json!({"Node": NODE, "CheckID": check_id, "Name": check, "Status": status, "ServiceID": id});
+                json!({"Check": {"Verb": "set", "Check": row}})
+            }));
+            self.put("/v1/txn", &rows.into()).await;
         } else {
             service["Name"] = name.as_str().into();
-            service["Checks"] = json!([{"CheckID": check_id, "Name": "docker", "TTL": "24h", "Status": "passing"}]);
+            let check = |check: &str| json!({"CheckID": format!("{id}:{check}"), "Name": check, "TTL": "24h", "Status": "passing"});
+            service["Checks"] = json!(checks.map(check));
             self.put("/v1/agent/service/register", &service).await;
         }
     }

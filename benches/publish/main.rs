@@ -55,16 +55,17 @@ fn main() {
         Scale { starts: 200, block: 10, many: 300, cold_starts: 5, checked: 100, idle: Duration::from_secs(60) };
     let has = |flag: &str| arguments.iter().any(|it| it == flag);
     let quick = has("--quick");
-    let part = match (has("--idle-only"), has("--catalog-only")) {
-        (true, _) => rows::Part::Idle,
-        (_, true) => rows::Part::Catalog,
+    let part = match (has("--idle-only"), has("--catalog-only"), has("--burst-only")) {
+        (true, _, _) => rows::Part::Idle,
+        (_, true, _) => rows::Part::Catalog,
+        (_, _, true) => rows::Part::Burst,
         _ => rows::Part::All,
     };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             // cargo's own, and the one that has been read
-            "--bench" | "--idle-only" | "--catalog-only" => {}
+            "--bench" | "--idle-only" | "--catalog-only" | "--burst-only" => {}
             "--quick" => {
                 scale =
                     Scale { starts: 20, many: 40, cold_starts: 2, checked: 10, idle: Duration::from_secs(20), ..scale }
@@ -74,7 +75,9 @@ fn main() {
                 scale.idle = Duration::from_secs(60 * minutes.expect("--minutes takes a whole number"));
             }
             other => {
-                println!("unknown argument {other}; known: --quick, --minutes N, --idle-only, --catalog-only");
+                println!(
+                    "unknown argument {other}; known: --quick, --minutes N, --idle-only, --catalog-only, --burst-only"
+                );
                 std::process::exit(64);
             }
         }

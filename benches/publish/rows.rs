@@ -1,6 +1,6 @@
 //! One function per figure.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
@@ -35,6 +35,8 @@ pub enum Part {
     Idle,
     /// Only what is of the catalog mode.
     Catalog,
+    /// Only many at once, and cold starts.
+    Burst,
 }
 
 /// Measures it.
@@ -45,12 +47,14 @@ pub async fn all(scale: &Scale, part: Part) -> Report {
         size(&mut rows);
         idle_memory(&engine, &mut rows).await;
         sequential(Way::Agent, scale.starts, scale.block, &engine, &mut rows).await;
+    }
+    if matches!(part, Part::All | Part::Burst) {
         many(scale, &engine, &mut rows).await;
     }
-    if part != Part::Idle {
+    if matches!(part, Part::All | Part::Catalog) {
         sequential(Way::Catalog, scale.starts / 2, scale.block, &engine, &mut rows).await;
     }
-    if part != Part::Catalog {
+    if matches!(part, Part::All | Part::Idle) {
         idle(scale, &engine, &mut rows).await;
     }
     Report { rows, machine: page::machine(&engine, &Consul::start().await).await, scale: describe(scale) }
@@ -230,7 +234,7 @@ async fn writes(count: usize, engine: &Engine, rows: &mut Vec<Row>) {
         // Its own service: one registration and the heartbeats of its check.
         written.retain(|it| !is_heartbeat(it));
         let services = to_f64(written.len().saturating_sub(1));
-        let note = format!("{all} in all, heartbeat and own service included");
+        let note = format!("{all} in all, heartbeat and own service included: {}", kinds(&written));
         let row = match rows.last() {
             Some(last) if last.name.starts_with("first start") => Row::bound(name, services, "", 0.0),
             _ => Row::bound(name, services / to_f64(count), "", 1.0),
@@ -284,14 +288,18 @@ async fn idle(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
     say(&format!("{} s of idle time", scale.idle.as_secs()));
     proxy.requests();
     let (index, cpu, begun) = (catalog.index().await, remora.cpu(), Instant::now());
-    tokio::time::sleep(scale.idle).await;
+    let unrest = engine.health_changes(tokio::time::sleep(scale.idle)).await;
     let used = remora.cpu().saturating_sub(cpu).as_secs_f64() / begun.elapsed().as_secs_f64();
     let moved = catalog.index().await - index;
     let mut written = proxy.writes();
     let all = written.len();
     written.retain(|it| !is_heartbeat(it));
     let situation = format!("idle {} s, {} HEALTHCHECKs every 2 s", scale.idle.as_secs(), scale.checked);
-    let heartbeats = format!("and {} heartbeats of its own service", all - written.len());
+    let mut heartbeats = format!("and {} heartbeats of its own service", all - written.len());
+    if !written.is_empty() {
+        heartbeats = format!("{heartbeats}: {}; Docker told of {unrest} changes of health", kinds(&written));
+        remora.log().iter().for_each(|line| println!("{line}"));
+    }
     rows.push(Row::bound(&format!("{situation}: catalog index moved by"), u64_to_f64(moved), "", 0.0));
     rows.push(Row::bound(&format!("{situation}: writes to Consul"), to_f64(written.len()), "", 0.0).note(&heartbeats));
     rows.push(Row::bound(&format!("{situation}: CPU"), percent(used), "% of a core", 0.1));
@@ -301,6 +309,19 @@ async fn idle(scale: &Scale, engine: &Engine, rows: &mut Vec<Row>) {
         "MB",
         10.0,
     ));
+}
+
+/// How many there are of each kind of call: the words of its path, without what is a name.
+fn kinds(calls: &[String]) -> String {
+    let mut counts = BTreeMap::<String, usize>::new();
+    for call in calls {
+        let words: Vec<&str> =
+            call.split('/').take(5).map(|part| part.split(['?', ' ']).next().unwrap_or(part)).collect();
+        let method = call.split(' ').next().unwrap_or_default();
+        *counts.entry(format!("{method} {}", words[1..].join("/"))).or_default() += 1;
+    }
+    let counts: Vec<String> = counts.iter().map(|(kind, count)| format!("{count} `{kind}`")).collect();
+    counts.join(", ")
 }
 
 fn describe(scale: &Scale) -> String {

@@ -281,9 +281,28 @@ impl Engine {
 
     /// The events of this test's containers from now on.
     pub async fn events(&self) -> Events {
-        let filters = json!({"type": ["container"], "label": [format!("{RUN_LABEL}={}", self.run)]}).to_string();
-        let request = self.http.get("http://docker/events").query(&[("filters", filters)]);
+        self.events_like(json!({})).await
+    }
+
+    /// Those of them that these filters let through as well.
+    async fn events_like(&self, mut filters: Value) -> Events {
+        filters["type"] = json!(["container"]);
+        filters["label"] = json!([format!("{RUN_LABEL}={}", self.run)]);
+        let request = self.http.get("http://docker/events").query(&[("filters", filters.to_string())]);
         Events { response: request.send().await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// How often Docker tells from now on that the health of one of this test's containers is another one, until `until`.
+    pub async fn health_changes(&self, until: impl Future<Output = ()>) -> usize {
+        let mut events = self.events_like(json!({"event": ["health_status"]})).await;
+        let mut changes = 0;
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                _event = events.any() => changes += 1,
+                () = &mut until => return changes,
+            }
+        }
     }
 
     /// Ids of this test's containers; stopped ones too when `all`.
