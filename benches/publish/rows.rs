@@ -234,7 +234,10 @@ async fn writes(count: usize, engine: &Engine, rows: &mut Vec<Row>) {
         // Its own service: one registration and the heartbeats of its check.
         written.retain(|it| !is_heartbeat(it));
         let services = to_f64(written.len().saturating_sub(1));
-        let note = format!("{all} in all, heartbeat and own service included: {}", kinds(&written));
+        let mut note = format!("{all} in all, heartbeat and own service included");
+        if !written.is_empty() {
+            note = format!("{note}: {}", kinds(&written));
+        }
         let row = match rows.last() {
             Some(last) if last.name.starts_with("first start") => Row::bound(name, services, "", 0.0),
             _ => Row::bound(name, services / to_f64(count), "", 1.0),
