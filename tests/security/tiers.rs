@@ -82,6 +82,8 @@ async fn to_publish_the_documented_calls_are_enough_and_none_of_them_is_too_much
         scene.settled(SOON).await;
         let network = scene.engine.network("net").await;
         scene.engine.attach(&web, &network, true).await;
+        // One that still starts is critical, too, and its first check may be under way.
+        scene.catalog.becomes(&scene.id(&web, 80), "passing", SOON).await;
         scene.engine.exec(&web, &["/bin/busybox", "touch", "/sick"]).await;
         scene.catalog.becomes(&scene.id(&web, 80), "critical", SOON).await;
         scene.engine.kill(&other, "USR1").await;
