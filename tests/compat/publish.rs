@@ -174,6 +174,8 @@ async fn without_a_consul_agent_the_catalog_says_the_same() {
     scene.settled(SOON).await;
     let node = scene.consul.get(&format!("/v1/catalog/node/{}", scene.node)).await;
     assert_eq!(node["Node"]["Meta"]["managed-by"], "remora");
+    // One that still starts is critical, too.
+    scene.catalog.becomes(&scene.id(&ill, 80), "passing", SOON).await;
     scene.engine.exec(&ill, &["/bin/busybox", "touch", "/sick"]).await;
     scene.engine.kill(&running.remove(0), "KILL").await;
     scene.catalog.becomes(&scene.id(&ill, 80), "critical", SOON).await;
