@@ -56,7 +56,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
     }
 
     /// Most containers have the same policy: one copy of each is enough.
-    pub(super) fn shared(&self, policy: Policy) -> Arc<Policy> {
+    fn shared(&self, policy: Policy) -> Arc<Policy> {
         let same = self.watched.values().find(|it| *it.policy == policy);
         same.map_or_else(|| Arc::new(policy), |it| Arc::clone(&it.policy))
     }
@@ -68,12 +68,11 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         if let Some(due) = gone.due {
             self.due.remove(&(due, id.clone()));
         }
-        let (place, _) = names::logical(&gone.sight.container.name);
-        let place = place.to_owned();
-        if !self.places.contains_key(place.as_str()) {
+        let place = Self::place_of(&gone.sight.container.name);
+        if !self.places.contains_key(place) {
             // An operator removed it: nothing is sick there any more.
-            self.node.mark(&place, None);
-            self.known.remove(place.as_str());
+            self.node.mark(place, None);
+            self.known.remove(place);
         }
         self.show();
         let now = Instant::now();
@@ -91,7 +90,7 @@ impl<E: Engine + Control, S: Store> Watcher<E, S> {
         }
     }
 
-    pub(super) fn is_published(&self, sight: &Sight) -> bool {
+    fn is_published(&self, sight: &Sight) -> bool {
         if sight.container.labels.contains_key(crate::docker::spec::label::OP) {
             // It has the place of one that was: published by us, unless it is another agent's on this engine.
             return registration::left_out(&sight.container, self, &self.place.rules).is_none();
